@@ -1,0 +1,81 @@
+"""What all tests share: a private home for caches, the real data where it lies beside the checkout, quick photos."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Before TensorFlow, Keras or albumentations is imported by any test module.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+    """Give the whole session, subprocesses included, empty caches: no test depends on, or writes to, the user's."""
+    home = tempfile.TemporaryDirectory(prefix="tlkit-tests-")
+    config.add_cleanup(home.cleanup)
+    # Keras reads keras.json and cached weights from KERAS_HOME when it is imported, so a fixture would come too late.
+    os.environ["KERAS_HOME"] = str(Path(home.name) / "keras")
+    os.environ["TLKIT_CACHE"] = str(Path(home.name) / "tlkit")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder with the real data that the project doesn't carry itself; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("TLKIT_TEST_DATA") or PROJECT.parent / "shared" / "data").resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set TLKIT_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_weights(shared_data):
+    """Folder with real ImageNet weights, beside the data; the test is skipped where it is absent."""
+    folder = shared_data.parent / "weights"
+    if not folder.is_dir():
+        pytest.skip(f"no test weights at {folder}; they belong beside TLKIT_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_folder():
+    """Function that writes a small dataset: `photo_folder(folder, classes, per_class, size, seed) -> Path`."""
+    return write_photos
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two classes of twelve quick photos each."""
+    return write_photos(tmp_path / "photos")
+
+
+def write_photos(folder, classes=("a", "b"), per_class=12, size=48, seed=0):
+    """Write random textures, JPEG and PNG in turn, `folder/<class>/NN.*`; each class has a hue that a net can learn.
+
+    Args:
+        folder: Where the class folders go; made if missing.
+        classes: Names of the classes.
+        per_class: Number of images per class.
+        size: Side in pixels.
+        seed: Seed of the textures.
+
+    Returns:
+        `folder` as a `pathlib.Path`.
+    """
+    folder = Path(folder)
+    random = np.random.default_rng(seed)
+    for number, name in enumerate(classes):
+        angle = 2 * np.pi * (number / len(classes) + np.arange(3) / 3)
+        colour = 127 + 90 * np.cos(angle)  # one hue per class, evenly around the circle
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(per_class):
+            pixels = np.clip(colour + random.normal(0, 30, (size, size, 3)), 0, 255).astype("uint8")
+            suffix = "png" if i % 2 else "jpg"
+            Image.fromarray(pixels).save(folder / name / f"{i:02}.{suffix}")
+    return folder

@@ -1,0 +1,91 @@
+"""Recipes: typed, strict, and equal after a round trip."""
+
+import json
+
+import pytest
+
+from tlkit.errors import RecipeError
+from tlkit.recipe import Recipe, check_recipe, json_schema, read_recipe, recipe_names, recipe_text
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_survive_a_round_trip(name, tmp_path):
+    recipe = read_recipe(name)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipe.to_toml(), "utf-8")
+    assert read_recipe(copy) == recipe
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_say_how_they_are_run(name):
+    header = [line for line in recipe_text(name).splitlines() if line.startswith("#")]
+    assert any(line.startswith("# Run:     tlkit ") for line in header)
+
+
+def test_the_four_that_are_promised_ship():
+    assert {"default", "quick", "ants_bees", "feature_extraction"} <= set(recipe_names())
+
+
+def test_overrides_reach_into_lists_and_keep_types():
+    overrides = ["stages.0.epochs=3", "data.augment=none", "head.hidden=[64, 32]", "stages.1.unfreeze=all"]
+    recipe = read_recipe("ants_bees", overrides)
+    assert recipe.stages[0].epochs == 3
+    assert recipe.data.augment == "none"
+    assert recipe.head.hidden == [64, 32]
+    assert recipe.stages[1].unfreeze == "all"
+
+
+def test_overrides_win_over_settings():
+    assert read_recipe("default", ["seed=2"], {"seed": 1, "backbone.name": "vgg16"}).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.batchsize=8"], "unknown key `data.batchsize`. Did you mean 'batch_size'?"),
+        (["sed=1"], "unknown key `sed`. Did you mean 'seed'?"),
+        (["stages.0.epoch=3"], "unknown key `stages.0.epoch`. Did you mean 'epochs'?"),
+        (["stages.0.epochs=0"], "`stages.0.epochs`: input should be greater than or equal to 1. Received: 0"),
+        (["stages.7.epochs=1"], "--set stages.7.epochs: expected a position from 0 to 1. Received: '7'"),
+        (["head.dropout=1.5"], "`head.dropout`: input should be less than 1. Received: 1.5"),
+        (["data.fit=stretch"], "`data.fit`: input should be 'crop', 'squash' or 'letterbox'. Received: 'stretch'"),
+        (["backbone.name=resnet51"], "Did you mean 'resnet50'?"),
+        (["seed"], "--set: expected KEY=VALUE, such as stages.0.epochs=3. Received: 'seed'"),
+        (["seed.x=1"], "--set seed.x: `seed` holds 0 and has no keys inside it."),
+        (["data.folds=1"], "`data.folds`: must be 0, or at least 2. Received: 1"),
+        (["tasks.label=detection"], "'label' must be one of single_label. Received: 'detection'"),
+        (["stages=[]"], 'needs at least one stage, or "auto"'),
+        (["stages=many"], "`stages`: "),
+    ],
+)
+def test_mistakes_are_one_line_that_names_the_key(overrides, said):
+    with pytest.raises(RecipeError) as caught:
+        read_recipe("ants_bees", overrides)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_gets_the_nearest_name():
+    with pytest.raises(RecipeError, match="no recipe is called 'defualt'. Did you mean 'default'"):
+        read_recipe("defualt")
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(RecipeError, match=r"nowhere/x\.toml: no such recipe file"):
+        read_recipe("nowhere/x.toml")
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path):
+    (tmp_path / "bad.toml").write_text("seed = = 1")
+    with pytest.raises(RecipeError, match=r"bad\.toml: must be a TOML file"):
+        read_recipe(tmp_path / "bad.toml")
+
+
+def test_the_json_schema_describes_every_table():
+    schema = json.loads(json.dumps(json_schema()))
+    assert set(schema["properties"]) == set(Recipe.model_fields)
+    assert schema["additionalProperties"] is False
+
+
+def test_the_least_recipe_is_the_default_one():
+    assert check_recipe({}) == Recipe()

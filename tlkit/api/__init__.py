@@ -1,0 +1,288 @@
+"""The main job, put together from the rooms: what the command line and `import tlkit` both call."""
+
+import importlib
+import sys
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlkit import run as run_folder
+from tlkit.catalog import BACKBONES
+from tlkit.errors import RecipeError
+from tlkit.progress import Listener
+from tlkit.recipe import Recipe, check_recipe, read_recipe
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures of one evaluation.
+
+    Attributes:
+        split: What was evaluated: `"test"`, `"val"`, or `"data"` for data given to `evaluate`.
+        metrics: An entry as in `metrics.json`: `n`, `loss`, `used_for`, and `tasks`.
+    """
+
+    split: str
+    metrics: dict
+
+    @property
+    def accuracy(self):
+        """Accuracy of the first task, in [0, 1]."""
+        return next(iter(self.metrics["tasks"].values()))["accuracy"]
+
+    @property
+    def accuracy_interval(self):
+        """Its 95 % Wilson interval, `[low, high]`."""
+        return next(iter(self.metrics["tasks"].values()))["accuracy_interval"]
+
+
+# The recipe of each model that `build_model` built, for the run folder of whoever trains it.
+_recipes = weakref.WeakKeyDictionary()
+
+
+def load_data(source, *, tasks=None, group_by="", seed=0, listener=None):
+    """Read, check and split labelled images.
+
+    Args:
+        source: A folder with one subfolder per class (optionally under `train/`, `val/`, `test/`), a CSV file with
+            `path,label[,split][,group]`, an `.npz` file, or `(images, labels)` arrays.
+        tasks: Dict of label column to kind, such as `{"species": "single_label"}`; by default the column `label`.
+        group_by: Regular expression on the path; images that it groups together stay in one split.
+        seed: Seed of the split, where none is given.
+        listener: `Listener` for progress and notes.
+
+    Returns:
+        `tlkit.data.index.Data`.
+
+    Raises:
+        DataError: In one line, if the data can't be used.
+    """
+    from tlkit.data.index import load
+
+    listener = listener or Listener()
+    return load(source, tasks=tasks, group_by=group_by or None, seed=seed, progress=listener.files_checked)
+
+
+def build_model(
+    backbone,
+    tasks,
+    *,
+    head=None,
+    weights="imagenet",
+    image_size=None,
+    pooling="avg",
+    dropout=0.2,
+    hidden=(),
+    l1=0.0,
+    l2=0.0,
+    seed=0,
+):
+    """Build an ordinary flat `keras.Model` from a backbone and a new head.
+
+    Args:
+        backbone: One of `tlkit backbones`.
+        tasks: Dict of task name to `Task`, such as `data.tasks`.
+        head: Function from features `(batch, height, width, features)`, a KerasTensor, to logits
+            `(batch, classes)`, or to a dict of them by task; by default pooling, dropout and one dense layer.
+        weights: `"imagenet"`, `"none"`, the path of a weights file, or the folder of an earlier run.
+        image_size: Side in pixels; by default what the backbone was made for.
+        pooling, dropout, hidden, l1, l2: The default head's; see `tlkit.models.heads.make_head`.
+        seed: Seeds Keras's global generators, and with them the head's initial weights.
+
+    Returns:
+        `keras.Model`: float32 RGB `(batch, image_size, image_size, 3)` in [0, 255] to probabilities.
+
+    Raises:
+        WeightsError: If the weights are missing or don't fit the backbone.
+    """
+    settings = {"pooling": pooling, "dropout": dropout, "hidden": list(hidden), "l1": l1, "l2": l2}
+    values = {
+        "seed": seed,
+        "tasks": {name: task.kind for name, task in tasks.items()},
+        "data": {"image_size": image_size or "auto"},
+        "backbone": {"name": backbone, "weights": str(weights or "none")},
+        "head": settings | {"custom": f"{head.__module__}:{head.__qualname__}" if head else ""},
+    }
+    return _build(check_recipe(values, where="build_model"), tasks, head)
+
+
+def finetune(model, data, *, stages="auto", recipe="default", out=None, resume=False, block_ends=None, listener=None):
+    """Train a model on data, stage by stage, and evaluate it.
+
+    Args:
+        model: What `build_model` returns, or a `keras.Model` of your own that ends in one softmax `Activation` a
+            task, named like the task.
+        data: What `load_data` returns.
+        stages: `"auto"`, or a list of dicts as in a recipe's `[[stages]]`.
+        recipe: `Recipe`, or name or path of one, for everything else; the backbone and the head are the model's.
+        out: The run folder; by default a new one under `runs/`.
+        resume: Continue the run in `out`; the model and the data must be the same.
+        block_ends: For a model of your own: names of the layers whose output separates it, from the image on.
+        listener: `Listener` for progress and notes.
+
+    Returns:
+        `tlkit.delivery.predict.Run`.
+
+    Raises:
+        TlkitError: In one line, for whatever the user can mend.
+    """
+    from tlkit.api.job import resolve
+    from tlkit.models.backbones import block_ends as find_block_ends
+
+    base = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    values = base.model_dump()
+    built = _recipes.get(model)
+    if built is None:
+        values["backbone"] = base.backbone.model_dump() | {"weights": "none"}
+        values["head"]["custom"] = "a model of the user's own"
+    else:
+        values |= {"seed": built.seed, "backbone": built.backbone.model_dump(), "head": built.head.model_dump()}
+    values["stages"] = stages if stages == "auto" else [dict(stage) for stage in stages]
+    values["data"]["image_size"] = model.input_shape[1]
+    values["tasks"] = {name: task.kind for name, task in data.tasks.items()}
+    ends = find_block_ends(model, block_ends)
+    resolved = resolve(check_recipe(values, where="finetune"), data, len(ends))
+    return _run(resolved, data, lambda: (model, ends), out, resume, listener or Listener())
+
+
+def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
+    """Do the main job from a recipe: what `tlkit finetune` and `tlkit train` call.
+
+    Args:
+        recipe: `Recipe`; with `data.folds`, cross-validated.
+        source: As for `load_data`.
+        out, resume, listener: As for `finetune`.
+
+    Returns:
+        `tlkit.delivery.predict.Run`.
+
+    Raises:
+        TlkitError: In one line, for whatever the user can mend; then no run folder is left behind.
+    """
+    from tlkit.api.folds import cross_validate
+    from tlkit.models.weights import check_weights
+
+    listener = listener or Listener()
+    if out and not resume:
+        run_folder.new_run_path(recipe.backbone.name, "", out)
+    head = find_head(recipe.head.custom) if recipe.head.custom else None
+    check_weights(recipe.backbone.name, recipe.backbone.weights)
+    data = load_data(
+        source, tasks=dict(recipe.tasks), group_by=recipe.data.group_by, seed=recipe.seed, listener=listener
+    )
+
+    def train_on(split_data, out):
+        return train_recipe(recipe, split_data, head=head, out=out, resume=resume, listener=listener)
+
+    if recipe.data.folds:
+        return cross_validate(recipe, data, train_on, out, resume, listener)
+    return train_on(data, out)
+
+
+def train_recipe(recipe, data, *, head=None, out=None, resume=False, listener=None):
+    """Train what a recipe describes on data that is already split; as `finetune_recipe`, without its checks."""
+    from tlkit.api.job import resolve
+
+    spec = BACKBONES[recipe.backbone.name]
+    resolved = resolve(recipe, data, len(spec.block_ends))
+    return _run(
+        resolved,
+        data,
+        lambda: (_build(resolved, data.tasks, head), spec.block_ends),
+        out,
+        resume,
+        listener or Listener(),
+    )
+
+
+def evaluate(run, *, data=None, tta="none", listener=None):
+    """Evaluate a completed run, on the data that it was held out from or on other data.
+
+    Args:
+        run: A `Run`, or the folder of one.
+        data: `Data`, or a source as for `load_data`, of which every image is used; by default the run's own
+            headline split: test, or val where there is no test.
+        tta: Name of the test-time views: `"none"` or `"flip"`.
+        listener: `Listener` for progress and notes.
+
+    Returns:
+        `Result`.
+
+    Raises:
+        RunError: If the run is not complete, or its own data changed since.
+        DataError: If the given data can't be used, or has classes that the run doesn't know.
+    """
+    from tlkit.api.evaluate import evaluate_run
+
+    return evaluate_run(load_run(run), data, tta, listener or Listener())
+
+
+def load_run(run):
+    """Return a completed run as a `tlkit.delivery.predict.Run`, which predicts; a `Run` is returned as it is.
+
+    Raises:
+        RunError: If it isn't the folder of a completed run.
+    """
+    from tlkit.delivery.predict import Run
+
+    return run if isinstance(run, Run) else Run(run)
+
+
+def find_head(reference):
+    """Return the function that `module:function` names; modules of the current folder are found too.
+
+    Raises:
+        RecipeError: If there is no such module or function.
+    """
+    module_name, colon, function_name = reference.partition(":")
+    if not colon or not module_name or not function_name:
+        raise RecipeError(f"--head: expected module:function. Received: {reference!r}")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise RecipeError(
+            f"--head {reference}: no module {error.name!r}. It is looked for in this folder, too."
+        ) from None
+    head = getattr(module, function_name, None)
+    if not callable(head):
+        raise RecipeError(f"--head {reference}: {module_name} has no function {function_name!r}.")
+    return head
+
+
+def _build(recipe, tasks, head):
+    from tlkit.models.assemble import assemble
+    from tlkit.models.backbones import build_backbone
+    from tlkit.models.heads import make_head
+    from tlkit.training.repeatable import make_repeatable
+
+    make_repeatable(recipe.seed)
+    size = recipe.data.image_size
+    backbone = build_backbone(
+        recipe.backbone.name, weights=recipe.backbone.weights, image_size=None if size == "auto" else size
+    )
+    settings = recipe.head.model_dump(exclude={"custom"})
+    model = assemble(backbone, head or make_head(tasks, **settings), tasks)
+    _recipes[model] = recipe
+    return model
+
+
+def _run(recipe, data, make_model, out, resume, listener):
+    """Open the run folder, train in it unless that is done, and return the `Run`."""
+    from tlkit.api.job import execute, open_folder
+    from tlkit.training.schedule import describe_stage
+
+    if resume and out and run_folder.is_complete(out):
+        open_folder(recipe, data, out, resume)  # refuses another recipe or other data
+        listener.note(f"{out} is complete already; nothing to resume")
+        return load_run(out)
+    for number, stage in enumerate(recipe.stages):
+        listener.note(f"stage {number}: {describe_stage(stage)}")
+    model, ends = make_model()
+    path = open_folder(recipe, data, out, resume)
+    listener.note(f"run folder: {path}")
+    execute(path, recipe, data, model, ends, listener)
+    run = load_run(path)
+    run.data = data
+    return run

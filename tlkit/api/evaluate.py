@@ -1,0 +1,70 @@
+"""Figures for a run, on its own held-out images or on other data."""
+
+import csv
+
+import numpy as np
+
+from tlkit import run as run_folder
+from tlkit.api.job import primary_split, used_for
+from tlkit.data.index import Data, load, with_split
+from tlkit.errors import DataError, RecipeError, RunError, did_you_mean
+from tlkit.evaluation.metrics import split_metrics
+from tlkit.recipe import read_recipe
+
+
+def evaluate_run(run, data, tta, listener):
+    """Do what `tlkit.evaluate` says, with nothing defaulted."""
+    from tlkit.api import Result
+    from tlkit.data.augment import TEST_TIME_VIEWS
+
+    if tta not in TEST_TIME_VIEWS:
+        known = ", ".join(TEST_TIME_VIEWS)
+        raise RecipeError(f"tta: expected one of {known}. Received: {tta!r}.{did_you_mean(tta, TEST_TIME_VIEWS)}")
+    if data is None:
+        data = _own_data(run, listener)
+        split = primary_split(data)
+        indices, used = data.indices(split), used_for(split)
+    else:
+        if not isinstance(data, Data):
+            kinds = {name: task.kind for name, task in run.tasks.items()}
+            data = load(data, tasks=kinds, split=False, progress=listener.files_checked)
+        split, indices, used = "data", np.arange(len(data)), []
+    labels = _labels_of_run(run, data, indices)
+    probabilities = run.probabilities(data, indices, tta=tta, listener=listener, what=split)
+    return Result(split, split_metrics(labels, probabilities, run.tasks, used))
+
+
+def _own_data(run, listener):
+    """Return the data that the run was trained on, checked to be unchanged."""
+    if getattr(run, "data", None) is not None:
+        return run.data
+    recorded = run_folder.read_json(run.path / run_folder.DATA)
+    recipe = read_recipe(run.path / run_folder.RECIPE)
+    if recorded["source"] == "arrays":
+        raise RunError(f"{run.path}: the run was trained on arrays; give the data to evaluate on.")
+    data = load(recorded["source"], tasks=dict(recipe.tasks), split=False, progress=listener.files_checked)
+    with (run.path / run_folder.SPLITS).open(encoding="utf-8", newline="") as file:
+        split_of = {row["path"]: row["split"] for row in csv.DictReader(file)}
+    split = np.array([split_of.get(path, "") for path in data.paths])
+    data = with_split(data, split)
+    if data.fingerprint != recorded["fingerprint"]:
+        raise RunError(
+            f"{run.path}: {recorded['source']} changed since the run was made. Pass it with --data to use it as it is."
+        )
+    return data
+
+
+def _labels_of_run(run, data, indices):
+    """Return the labels of `data` as indices into the run's own classes."""
+    translated = {}
+    for name, task in run.tasks.items():
+        classes = data.tasks[name].classes
+        unknown = sorted(set(classes) - set(task.classes))
+        if unknown:
+            raise DataError(
+                f"{data.source}: {name} {unknown[0]!r} is unknown to the run."
+                f"{did_you_mean(unknown[0], task.classes)} It knows: {', '.join(task.classes)}"
+            )
+        table = np.array([task.classes.index(label) for label in classes], np.int64)
+        translated[name] = table[data.labels[name][indices]]
+    return translated

@@ -1,0 +1,34 @@
+"""`tlkit finetune`: from a folder of images to a classifier."""
+
+import click
+
+from tlkit.cli.training import data_option, head_option, out_options, run_and_report, setting_options
+from tlkit.errors import TlkitError
+
+
+@click.command()
+@data_option
+@click.option("--backbone", metavar="NAME", help="A name that `tlkit backbones` lists. Default: efficientnet_lite0.")
+@click.option("--weights", metavar="imagenet|none|PATH|RUN", help="Where the backbone starts from. Default: imagenet.")
+@click.option("--recipe", "recipe", default=None, metavar="NAME|FILE", help="See `tlkit recipes`. Default: default.")
+@setting_options
+@head_option
+@out_options
+def finetune(data, backbone, weights, recipe, overrides, tasks, group_by, head, seed, folds, out, resume):
+    """Make the best classifier from a folder of images.
+
+    DIR has one subfolder per class, optionally under train/, val/ and test/; FILE.csv has the columns path and label,
+    and optionally split and group. The run folder that is written holds the model, its honest accuracy, and all that
+    is needed to repeat the run to the bit.
+    """
+    settings = {
+        "backbone.name": backbone,
+        "backbone.weights": weights,
+        "data.group_by": group_by,
+        "head.custom": head,
+        "seed": seed,
+        "data.folds": folds,
+    }
+    if not data and not resume:
+        raise TlkitError("--data: missing. Give a folder of images, or a CSV file.")
+    run_and_report(recipe, settings, overrides, tasks, data, out, resume)

@@ -1,0 +1,112 @@
+"""What `finetune`, `train` and `demo` share: their options, and how a run is started and reported."""
+
+import click
+
+from tlkit.errors import RecipeError, RunError
+from tlkit.recipe import DEFAULT_RECIPE, read_recipe
+
+data_option = click.option("--data", metavar="DIR|FILE.csv", help="The labelled images.")
+head_option = click.option("--head", metavar="MODULE:FUNCTION", help="Function from features to logits.")
+
+_SETTING_OPTIONS = (
+    click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a recipe key, e.g. stages.0.epochs=3."
+    ),
+    click.option(
+        "--task", "tasks", multiple=True, metavar="NAME=KIND", help="A label column, e.g. species=single_label."
+    ),
+    click.option("--group-by", metavar="REGEX", help="Images whose path gives the same first group share a split."),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of all that is random. Default: 0."),
+    click.option("--folds", type=click.IntRange(2, 100), help="Cross-validate: every image is tested once."),
+)
+_OUT_OPTIONS = (
+    click.option("--out", metavar="DIR", help="The run folder. Default: a new one under runs/."),
+    click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was stopped or killed."),
+)
+
+
+def setting_options(command):
+    """Add the options that set recipe keys."""
+    for option in reversed(_SETTING_OPTIONS):
+        command = option(command)
+    return command
+
+
+def out_options(command):
+    """Add `--out` and `--resume`."""
+    for option in reversed(_OUT_OPTIONS):
+        command = option(command)
+    return command
+
+
+def run_and_report(recipe, settings, overrides, tasks, data, out, resume):
+    """Start or continue a run and print its result.
+
+    Args:
+        recipe: Name or path, or None for the default one.
+        settings: Dict of dotted recipe key to the value of its own option; None where the option was not given.
+        overrides: The `--set` texts; they win over `settings`.
+        tasks: The `--task` texts.
+        data: The images, or None to take the resumed run's.
+        out, resume: As the options of the same names.
+    """
+    from tlkit.cli.screen import Screen
+
+    given = {key: value for key, value in settings.items() if value is not None}
+    if tasks:
+        given["tasks"] = parse_tasks(tasks)
+    if resume and not out:
+        raise RunError("--resume: say which run with --out, the folder that the run named when it started.")
+    if resume and not (recipe or given or overrides):
+        checked, data = _recorded(out, data)
+    else:
+        checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
+        data = data or _recorded(out, None)[1]
+    quiet_engine()
+    with Screen() as screen:
+        from tlkit.api import finetune_recipe
+
+        run = finetune_recipe(checked, data, out=out, resume=resume, listener=screen)
+        print_result(run, screen)
+
+
+def quiet_engine():
+    """Keep the engine's start-up chatter off the screen; an environment variable that is already set wins."""
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def print_result(run, screen):
+    """Print the last screen: the accuracy with its interval on stdout; where the run lies and what to do next."""
+    split, entry = run.headline
+    caveat = f" (optimistic: used to choose the {' and '.join(entry['used_for'])})" if entry["used_for"] else ""
+    low, high = run.accuracy_interval
+    click.echo(
+        f"{split} accuracy {run.accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f}, {entry['n']} images{caveat}"
+    )
+    click.echo(f"run: {run.path}")
+    click.echo(f"predict with: tlkit predict {run.path} PHOTO.jpg")
+
+
+def parse_tasks(texts):
+    """Return the dict of label column to kind that `--task NAME=KIND` texts say."""
+    tasks = {}
+    for text in texts:
+        name, equals, kind = text.partition("=")
+        if not equals or not name:
+            raise RecipeError(f"--task: expected NAME=KIND, such as species=single_label. Received: {text!r}")
+        tasks[name] = kind
+    return tasks
+
+
+def _recorded(out, data):
+    """Return the recipe of the run in `out` and its data, unless other data is given."""
+    from tlkit import run as run_folder
+
+    path = run_folder.find_run(out)
+    source = data or run_folder.read_json(path / run_folder.DATA)["source"]
+    if source == "arrays":
+        raise RunError(f"{path}: the run was trained on arrays; resume it from Python.")
+    return read_recipe(path / run_folder.RECIPE), source

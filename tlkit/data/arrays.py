@@ -1,0 +1,140 @@
+"""Images and labels that are arrays already: in memory, or in an .npz file."""
+
+import zipfile
+
+import numpy as np
+
+from tlkit.data.listing import Listing
+from tlkit.errors import DataError
+
+# (images, labels, split) as Keras, MedMNIST and people name them.
+NPZ_LAYOUTS = (
+    (("x_train", "y_train", "train"), ("x_val", "y_val", "val"), ("x_test", "y_test", "test")),
+    (
+        ("train_images", "train_labels", "train"),
+        ("val_images", "val_labels", "val"),
+        ("test_images", "test_labels", "test"),
+    ),
+    (("images", "labels", None),),
+)
+
+
+def list_npz(path):
+    """List an .npz file with `images, labels`, or `x_train, y_train[, x_val, y_val][, x_test, y_test]`.
+
+    Args:
+        path: Absolute path of the file.
+
+    Returns:
+        `Listing` with the task "label".
+
+    Raises:
+        DataError: If the file or its arrays can't be used.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for layout in NPZ_LAYOUTS:
+                parts = [part for part in layout if part[0] in archive and part[1] in archive]
+                if parts and parts[0] == layout[0]:
+                    loaded = [(archive[images], archive[labels], split) for images, labels, split in parts]
+                    return _listing(str(path), loaded)
+            names = ", ".join(archive.files) or "nothing"
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path}: not an .npz file that can be read: {_one_line(error)}") from None
+    raise DataError(f"{path}: expected the arrays images, labels or x_train, y_train, x_test, y_test; it has {names}")
+
+
+def list_arrays(source):
+    """List `(images, labels)`, or `((x_train, y_train), (x_test, y_test))` as Keras' datasets come.
+
+    Args:
+        source: A pair; images are uint8 `(n, height, width)`, `(n, height, width, 1 or 3)` or a list of such single
+            images of any sizes; labels are whole numbers or strings `(n,)`.
+
+    Returns:
+        `Listing` with the task "label".
+
+    Raises:
+        DataError: If shapes, types or lengths can't be used.
+    """
+    if not isinstance(source, tuple | list) or len(source) != 2:
+        raise DataError(
+            "data must be a path, (images, labels) or ((x_train, y_train), (x_test, y_test)). "
+            f"Received: {type(source).__name__}"
+        )
+    if all(isinstance(part, tuple) and len(part) == 2 for part in source):
+        (x_train, y_train), (x_test, y_test) = source
+        return _listing("arrays", [(x_train, y_train, "train"), (x_test, y_test, "test")])
+    return _listing("arrays", [(*source, None)])
+
+
+def _listing(source, parts):
+    paths, labels, split, images = [], [], [], []
+    for part_images, part_labels, name in parts:
+        where = source if name is None else f"{source} ({name})"
+        checked = _check_images(where, part_images)
+        texts = _label_texts(where, part_labels, len(checked))
+        prefix = f"{name}/" if name else ""
+        digits = len(str(max(len(checked) - 1, 0)))
+        paths += [f"{prefix}{i:0{digits}d}" for i in range(len(checked))]
+        labels += texts
+        split += [name] * len(checked)
+        images.append(checked)
+    together = images[0] if len(images) == 1 else [image for part in images for image in part]
+    return Listing(source, None, paths, {"label": labels}, split if split[:1] != [None] else None, None, together)
+
+
+def _check_images(where, images):
+    """Return images as a uint8 array or a list of uint8 arrays, each `(h, w)`, `(h, w, 1)` or `(h, w, 3)`."""
+    if isinstance(images, np.ndarray) and images.dtype != object:
+        if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)) or 0 in images.shape:
+            raise DataError(
+                f"{where}: images must have the shape (n, height, width) or (n, height, width, 1 or 3). "
+                f"Received: {images.shape}{_channels_first(images.shape)}"
+            )
+        return _as_uint8(where, images)
+    singles = [np.asarray(image) for image in images]
+    for i, image in enumerate(singles):
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] not in (1, 3)) or 0 in image.shape:
+            raise DataError(f"{where}: image {i} must be (height, width[, 1 or 3]). Received: {image.shape}")
+    if not singles:
+        raise DataError(f"{where}: no images")
+    return [_as_uint8(where, image) for image in singles]
+
+
+def _channels_first(shape):
+    return "; move the channels last: images.transpose(0, 2, 3, 1)" if len(shape) == 4 and shape[1] in (1, 3) else ""
+
+
+def _as_uint8(where, images):
+    if images.dtype == np.uint8:
+        return images
+    low, high = (images.min(), images.max()) if images.dtype.kind in "iuf" else (None, None)
+    if images.dtype.kind in "iu" and low >= 0 and high <= 255:
+        return images.astype(np.uint8)
+    advice = "convert them to the range 0 to 255 and .astype('uint8')"
+    if images.dtype.kind == "f" and low >= 0 and high <= 1:
+        advice = "convert them: (images * 255).round().astype('uint8')"
+    extent = "" if low is None else f" from {low:g} to {high:g}"
+    raise DataError(f"{where}: images must be uint8 from 0 to 255. Received: {images.dtype}{extent}: {advice}")
+
+
+def _label_texts(where, labels, n):
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        advice = ": one-hot labels become class numbers by labels.argmax(axis=1)" if labels.ndim == 2 else ""
+        raise DataError(f"{where}: labels must have the shape (n,). Received: {labels.shape}{advice}")
+    if len(labels) != n:
+        raise DataError(f"{where}: as many labels as images are needed. Received: {n} images and {len(labels)} labels")
+    if labels.dtype.kind not in "iubUSO":
+        raise DataError(f"{where}: labels must be whole numbers or strings. Received: {labels.dtype}")
+    texts = [value.decode() if isinstance(value, bytes) else str(value).strip() for value in labels.tolist()]
+    if "" in texts:
+        raise DataError(f"{where}: label {texts.index('')} is empty")
+    return texts
+
+
+def _one_line(error):
+    return " ".join(str(error).split())

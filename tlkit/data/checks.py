@@ -1,0 +1,132 @@
+"""Every file is opened once, in threads, and the verdict is kept by path, size and time of change."""
+
+import hashlib
+import os
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+VERSION = 1  # of what a check means; verdicts of another version don't count
+MAX_BYTES = 2**30
+CHUNK = 512  # files between two writes to the cache, so that an interrupted check is not lost
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS checks (
+    path BLOB PRIMARY KEY, version INTEGER, size INTEGER, mtime_ns INTEGER,
+    sha256 TEXT, width INTEGER, height INTEGER, problem TEXT)
+"""
+
+
+class Verdict(NamedTuple):
+    """What is known of one file: `problem` is None if it can be used; sizes in pixels; `sha256` of its bytes."""
+
+    sha256: str
+    width: int
+    height: int
+    problem: str | None
+
+
+def check_files(paths, progress=None, threads=None):
+    """Check image files, each once in its life.
+
+    Args:
+        paths: Paths of the files.
+        progress: Function of `(done, total)`, called from this thread; None for no progress.
+        threads: Number of threads; None for one per processor.
+
+    Returns:
+        list of `Verdict`, one per path.
+    """
+    verdicts = []
+    threads = threads or min(32, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    report = progress or (lambda done, total: None)
+    report(0, len(paths))
+    with closing(_Cache(cache_folder() / "checks.sqlite")) as cache, ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(paths), CHUNK):
+            chunk = paths[start : start + CHUNK]
+            stamps = [_stamp(path) for path in chunk]
+            known = [cache.get(path, stamp) for path, stamp in zip(chunk, stamps, strict=True)]
+            fresh = pool.map(_check, (path for path, verdict in zip(chunk, known, strict=True) if verdict is None))
+            new = []
+            for path, stamp, verdict in zip(chunk, stamps, known, strict=True):
+                if verdict is None:
+                    verdict = next(fresh)
+                    new.append((path, stamp, verdict))
+                verdicts.append(verdict)
+                report(len(verdicts), len(paths))
+            cache.put(new)
+    return verdicts
+
+
+def cache_folder():
+    """Return the folder for what may be thrown away: `$TLKIT_CACHE`, or the user's cache folder of this platform."""
+    if chosen := os.environ.get("TLKIT_CACHE"):
+        return Path(chosen)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("tlkit"))
+
+
+def _stamp(path):
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _check(path):
+    from tlkit.data.decode import check
+
+    try:
+        if os.path.getsize(path) > MAX_BYTES:  # noqa: PTH202
+            return Verdict("", 0, 0, f"absurdly large: more than {MAX_BYTES >> 20} MiB")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return Verdict("", 0, 0, f"can't be read: {error.strerror}")
+    problem, width, height = check(data)
+    return Verdict(hashlib.sha256(data).hexdigest(), width, height, problem)
+
+
+class _Cache:
+    """Verdicts in SQLite, which lets several processes write; where it can't be used, nothing is kept."""
+
+    def __init__(self, path):
+        self.connection = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(path, timeout=10)
+            self.connection.execute(SCHEMA)
+        except (OSError, sqlite3.Error):
+            self.close()
+
+    def get(self, path, stamp):
+        if self.connection is None or stamp is None:
+            return None
+        query = "SELECT sha256, width, height, problem FROM checks WHERE path=? AND version=? AND size=? AND mtime_ns=?"
+        try:
+            row = self.connection.execute(query, (_key(path), VERSION, *stamp)).fetchone()
+        except sqlite3.Error:
+            return None
+        return row and Verdict(*row)
+
+    def put(self, new):
+        rows = [(_key(path), VERSION, *stamp, *verdict) for path, stamp, verdict in new if stamp and verdict.sha256]
+        if self.connection is None or not rows:
+            return
+        try:
+            with self.connection:
+                self.connection.executemany("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        except sqlite3.Error:
+            self.close()
+
+    def close(self):
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+
+def _key(path):
+    return os.fsencode(path)  # names need not be valid text

@@ -1,0 +1,104 @@
+"""One decoder for every path: bytes of an image file to RGB pixels.
+
+The index, the pipeline and prediction all come through here, so a picture has the same pixels everywhere.
+"""
+
+import os
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from tlkit.data.headers import DecodeError, read_header
+
+cv2.setNumThreads(0)  # images are decoded in parallel; threads inside one image would only fight with those
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, once
+
+# EXIF orientation to the step that sets an image upright (a mirror is undone before a rotation).
+UPRIGHT = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: np.rot90(image),
+}
+
+
+class Check(NamedTuple):
+    """The verdict on one file: `problem` is None if its image can be used; sizes in pixels, 0 if unknown."""
+
+    problem: str | None
+    width: int
+    height: int
+
+
+def decode(data):
+    """Decode an image file to RGB pixels.
+
+    JPEG (also CMYK, progressive), PNG (also 16-bit, palette), WebP, BMP, TIFF, GIF (first frame). EXIF orientation is
+    applied, transparency is composited on white, 16 bits are reduced to 8, grayscale is repeated over the channels.
+
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        uint8 array `(height, width, 3)`, RGB, C-contiguous.
+
+    Raises:
+        DecodeError: If the bytes are empty, truncated, damaged, too large or no image.
+    """
+    header = read_header(data)
+    if header.alpha:
+        return _composite(_imdecode(data, header, cv2.IMREAD_UNCHANGED), header)
+    return _imdecode(data, header, cv2.IMREAD_COLOR_RGB)
+
+
+def check(data):
+    """Say whether an image file can be used, as cheaply as is certain.
+
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        `Check`.
+    """
+    try:
+        header = read_header(data)
+        # An eighth of the side still decodes every bit of a JPEG and leaves out most of the arithmetic.
+        fast = header.format == "JPEG" and min(header.width, header.height) >= 8
+        _imdecode(data, header, cv2.IMREAD_REDUCED_COLOR_8 if fast else cv2.IMREAD_COLOR_RGB)
+    except DecodeError as error:
+        return Check(str(error), 0, 0)
+    return Check(None, header.width, header.height)
+
+
+def _imdecode(data, header, flags):
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DecodeError(f"damaged, or a variant of {header.format} that isn't supported: it can't be decoded")
+    return image
+
+
+def _composite(image, header):
+    """Lay the decoder's BGRA picture on white, upright."""
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise DecodeError(f"{header.format} of {image.dtype} values, which isn't supported: save it with 8 or 16 bits")
+    if image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    rgb = image[..., 2::-1].astype(np.uint16)
+    if image.shape[2] == 4:
+        alpha = image[..., 3:].astype(np.uint16)
+        # The TIFF decoder hands out colours that are already multiplied by alpha.
+        colored = rgb if header.format == "TIFF" else (rgb * alpha + 127) // 255
+        rgb = np.minimum(colored + (255 - alpha), 255)
+    upright = UPRIGHT[header.orientation](rgb.astype(np.uint8))
+    return np.ascontiguousarray(upright)

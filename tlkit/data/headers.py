@@ -1,0 +1,256 @@
+"""What the first bytes of an image file say, and whether its last bytes are there; no pixel is decoded here.
+
+Decoders answer a truncated file with a half-grey picture and a bomb with gigabytes, so both are refused beforehand.
+"""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from tlkit.errors import DataError
+
+MAX_PIXELS = 178_000_000  # the largest that common viewers open without asking
+
+JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # neither a stuffed byte, nor a restart, nor fill
+JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
+
+ORIENTATION = 0x0112
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_SAMPLES, TIFF_EXTRA_SAMPLES = 256, 257, 277, 338
+TIFF_DATA = ((273, 279), (324, 325))  # (offsets, byte counts) of strips and of tiles
+TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
+
+
+class DecodeError(DataError):
+    """Bytes that are no usable image; the message is the problem, to be prefixed with the file's name."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image file says about itself.
+
+    Attributes:
+        format: `"JPEG"`, `"PNG"`, `"WebP"`, `"GIF"`, `"BMP"` or `"TIFF"`.
+        width: Stored width in pixels, before any rotation.
+        height: Stored height in pixels.
+        alpha: Whether some pixels may be transparent.
+        orientation: EXIF orientation, 1 (upright) to 8; read where we must apply it ourselves (PNG and WebP).
+        complete: Whether the file reaches its own end.
+    """
+
+    format: str
+    width: int
+    height: int
+    alpha: bool = False
+    orientation: int = 1
+    complete: bool = True
+
+
+def read_header(data):
+    """Read the header of an image file and refuse what is not worth decoding.
+
+    Args:
+        data: The bytes of a file.
+
+    Returns:
+        `Header`.
+
+    Raises:
+        DecodeError: If the bytes are empty, no known image format, truncated, or more than 178 megapixels.
+    """
+    if not data:
+        raise DecodeError("the file is empty")
+    read = next((read for magic, read in READERS if magic.match(data)), None)
+    if read is None:
+        raise DecodeError(f"not an image in a known format (JPEG, PNG, WebP, BMP, TIFF, GIF){_looks_like(data)}")
+    try:
+        header = read(data)
+    except (struct.error, IndexError):
+        raise DecodeError("truncated: the file ends too early") from None
+    if header.width * header.height > MAX_PIXELS:
+        raise DecodeError(
+            f"absurdly large: {header.width} x {header.height} pixels, at most {MAX_PIXELS // 10**6} megapixels"
+        )
+    if header.width < 1 or header.height < 1:
+        raise DecodeError(f"damaged: the {header.format} header says {header.width} x {header.height} pixels")
+    if not header.complete:
+        raise DecodeError(f"truncated: the {header.format} data end too early")
+    return header
+
+
+def _looks_like(data):
+    start = data[:64].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "; it is a web page"
+    if start.startswith(b"<svg") or start.startswith(b"<?xml"):
+        return "; it is XML or SVG"
+    if data[4:8] == b"ftyp":
+        return "; it looks like HEIC, AVIF or a film: convert it to JPEG"
+    return ""
+
+
+def _jpeg(data):
+    """Walk the segments to the end-of-image marker; a thumbnail's own marker lies inside a segment and is skipped."""
+    width = height = 0
+    position = 2
+    while match := JPEG_MARKER.search(data, position):
+        marker = data[match.end() - 1]
+        if marker == 0xD9:
+            return Header("JPEG", width, height)
+        (length,) = struct.unpack_from(">H", data, match.end())
+        if marker in JPEG_SIZES and not width:
+            height, width = struct.unpack_from(">HH", data, match.end() + 3)
+        position = match.end() + length
+    if not width:
+        raise DecodeError("truncated: the file ends inside its header")
+    return Header("JPEG", width, height, complete=False)
+
+
+def _png(data):
+    width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
+    alpha, orientation, position = color_type in (4, 6), 1, 8
+    while True:
+        if position + 12 > len(data):
+            return Header("PNG", width, height, complete=False)
+        length, kind = struct.unpack_from(">I4s", data, position)
+        body = memoryview(data)[position + 8 : position + 8 + length]
+        if kind == b"IEND":
+            return Header("PNG", width, height, alpha, orientation)
+        if kind == b"IDAT" and position + 12 + length <= len(data):
+            (crc,) = struct.unpack_from(">I", data, position + 8 + length)
+            if zlib.crc32(body, zlib.crc32(kind)) != crc:
+                raise DecodeError("damaged: the PNG data fail their checksum")
+        alpha = alpha or kind == b"tRNS"
+        if kind == b"eXIf":
+            orientation = _orientation(bytes(body))
+        position += 12 + length
+
+
+def _webp(data):
+    (size,) = struct.unpack_from("<I", data, 4)
+    kind = data[12:16]
+    complete = len(data) >= size + 8
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Header("WebP", width & 0x3FFF, height & 0x3FFF, complete=complete)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        alpha = bool(bits >> 28 & 1)
+        return Header("WebP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, alpha, complete=complete)
+    flags = data[20]
+    width = int.from_bytes(data[24:27], "little") + 1
+    height = int.from_bytes(data[27:30], "little") + 1
+    orientation = _orientation(_riff_chunk(data, b"EXIF")) if flags & 0x08 else 1
+    return Header("WebP", width, height, bool(flags & 0x10), orientation, complete)
+
+
+def _riff_chunk(data, wanted):
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        if kind == wanted:
+            return data[position + 8 : position + 8 + length]
+        position += 8 + length + length % 2
+    return b""
+
+
+def _gif(data):
+    """Walk over all frames to the trailer: only the first is used, but the decoder wants the others too."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + _gif_colors(flags)
+    alpha = False
+    while position < len(data):
+        kind = data[position]
+        if kind == 0x3B:  # the trailer
+            return Header("GIF", width, height, alpha)
+        if kind == 0x2C:  # an image
+            position += 10 + _gif_colors(data[position + 9]) + 1
+        elif kind == 0x21:  # an extension; 0xF9 is the one that names the transparent colour
+            alpha = alpha or (data[position + 1] == 0xF9 and bool(data[position + 3] & 1))
+            position += 2
+        else:
+            raise DecodeError("damaged: the GIF data hold an unknown block")
+        position = _gif_skip(data, position)
+    return Header("GIF", width, height, complete=False)
+
+
+def _gif_colors(flags):
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _gif_skip(data, position):
+    while length := data[position]:
+        position += 1 + length
+    return position + 1
+
+
+def _bmp(data):
+    offset, header_size = struct.unpack_from("<II", data, 10)
+    if header_size == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        compression = 0
+    else:
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    height = abs(height)  # negative: stored from the top
+    packed = compression in (1, 2, 4, 5)  # run-length, or a JPEG or PNG inside: the header says the size
+    size = struct.unpack_from("<I", data, 34)[0] if packed else (width * bits + 31) // 32 * 4 * height
+    return Header("BMP", width, height, complete=len(data) >= offset + size)
+
+
+def _tiff(data):
+    tags = _tiff_tags(data)
+    width, height = tags.get(TIFF_WIDTH, (0,))[0], tags.get(TIFF_HEIGHT, (0,))[0]
+    alpha = TIFF_EXTRA_SAMPLES in tags and tags.get(TIFF_SAMPLES, (1,))[0] == 4
+    ends = [
+        offset + count
+        for offsets, counts in TIFF_DATA
+        for offset, count in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
+    ]
+    return Header("TIFF", width, height, alpha, complete=bool(ends) and max(ends) <= len(data))
+
+
+def _tiff_tags(data):
+    """Read the whole numbers of a TIFF's first directory, the form in which EXIF is stored too."""
+    order = {b"II": "<", b"MM": ">"}[data[:2]]
+    magic, directory = struct.unpack_from(order + "HI", data, 2)
+    if magic != 42:
+        raise DecodeError("a BigTIFF, which isn't supported: save it as an ordinary TIFF or as PNG")
+    (entries,) = struct.unpack_from(order + "H", data, directory)
+    tags = {}
+    for position in range(directory + 2, directory + 2 + 12 * entries, 12):
+        tag, kind, count = struct.unpack_from(order + "HHI", data, position)
+        if kind not in TIFF_TYPES:
+            continue
+        layout = f"{order}{count}{TIFF_TYPES[kind]}"
+        if struct.calcsize(layout) > len(data):
+            raise DecodeError("damaged: a TIFF tag is longer than the file")
+        inline = struct.calcsize(layout) <= 4
+        start = position + 8 if inline else struct.unpack_from(order + "I", data, position + 8)[0]
+        tags[tag] = struct.unpack_from(layout, data, start)
+    return tags
+
+
+def _orientation(exif):
+    exif = exif.removeprefix(b"Exif\x00\x00")
+    if exif[:2] not in (b"II", b"MM"):
+        return 1
+    try:
+        value = _tiff_tags(exif).get(ORIENTATION, (1,))[0]
+    except (struct.error, DecodeError):
+        return 1  # damaged metadata are no reason to leave out a good picture
+    return value if value in range(1, 9) else 1
+
+
+READERS = (
+    (re.compile(rb"\xff\xd8\xff"), _jpeg),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
+    (re.compile(rb"GIF8[79]a"), _gif),
+    (re.compile(rb"BM"), _bmp),
+    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), _tiff),
+)
+
+
+def looks_like_image(start):
+    """Say whether a file that starts with these (at least 12) bytes is of a known image format."""
+    return any(magic.match(start) for magic, _ in READERS)

@@ -1,0 +1,330 @@
+"""From a source to an index: which images, which labels, which split, and what is wrong with them.
+
+Nothing here needs TensorFlow, and OpenCV is only loaded when files are opened: mistakes are reported within a second.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from tlkit.data.arrays import list_arrays, list_npz
+from tlkit.data.listing import class_names, find_source, group_by_regex, list_csv, list_folder
+from tlkit.data.splits import FRACTIONS, assign, carve, folds_of, need_groups, unite
+from tlkit.errors import DataError, did_you_mean
+from tlkit.tasks import KINDS, Task
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """An audited set of labelled images with its splits.
+
+    Attributes:
+        source: Absolute path that was loaded, or "arrays".
+        root: Folder that `paths` are relative to; None for arrays.
+        paths: Names of the images, with "/" between folders, in a fixed order.
+        images: uint8 array or list of uint8 arrays; None where the images are files.
+        tasks: Dict of name to `Task`.
+        labels: Dict of task to int32 array `(n,)` of class indices.
+        split: Array `(n,)` of "train", "val" or "test".
+        splits_given: Whether the source itself said which images are for testing or validation.
+        groups: One key per image; images with the same key never straddle splits that we made.
+        sha256: Hash of each file's bytes, or of each array's shape and values.
+        findings: Dicts of `path` and `problem`: what was left out, and what deserves a look.
+        fingerprint: Hash of names, contents, labels and splits.
+    """
+
+    source: str
+    root: Path | None
+    paths: tuple[str, ...]
+    images: object
+    tasks: dict[str, Task]
+    labels: dict[str, np.ndarray]
+    split: np.ndarray
+    splits_given: bool
+    groups: tuple[str, ...]
+    sha256: tuple[str, ...]
+    findings: list = field(default_factory=list)
+    fingerprint: str = ""
+
+    def __len__(self):
+        return len(self.paths)
+
+    def indices(self, split):
+        """Return the positions of a split's images, int64, ascending."""
+        return np.flatnonzero(self.split == split).astype(np.int64)
+
+    def counts(self):
+        """Return a dict of split to its number of images, leaving out empty splits."""
+        found = Counter(self.split.tolist())
+        return {split: found[split] for split in SPLITS if found[split]}
+
+    def read(self, i):
+        """Read image `i` as uint8 RGB `(height, width, 3)`.
+
+        Raises:
+            DataError: If the file has gone or changed since it was checked.
+        """
+        if self.images is not None:
+            image = self.images[i]
+            image = image if image.ndim == 3 else image[..., None]
+            return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+        from tlkit.data.decode import DecodeError, decode
+
+        path = self.root / self.paths[i]
+        try:
+            return decode(path.read_bytes())
+        except OSError as error:
+            raise DataError(
+                f"{path}: can't be read: {error.strerror}. The data changed since they were checked"
+            ) from None
+        except DecodeError as error:
+            raise DataError(f"{path}: {error}. The data changed since they were checked") from None
+
+
+def load(source, *, tasks=None, group_by=None, seed=0, progress=None, split=True):
+    """Load and audit labelled images, and split them where the source doesn't.
+
+    Args:
+        source: Folder, CSV or .npz file, `(images, labels)`, or `((x_train, y_train), (x_test, y_test))`.
+        tasks: Dict of label column to kind, for a CSV; default `{"label": "single_label"}`.
+        group_by: Regular expression on the relative path; images with equal first groups stay in one split.
+        seed: Integer that decides the splits.
+        progress: Function of `(done, total)` files checked, called from this thread.
+        split: False to leave every image in the split "test", for data that is only evaluated on.
+
+    Returns:
+        `Data`.
+
+    Raises:
+        DataError: If the source can't be used; one line that says where, why and what to do.
+
+    Example:
+        >>> data = load("./mydata")
+        >>> data.counts()
+        {'train': 238, 'val': 51, 'test': 52}
+    """
+    kinds = _check_kinds(tasks)
+    listing = _list(source, kinds)
+    if group_by is not None:
+        listing.groups = group_by_regex(listing.paths, group_by)
+    hashes, usable = _audit(listing, progress)
+    if not usable:
+        raise DataError(
+            f"{listing.source}: none of the {len(listing.paths)} images can be used; first "
+            f"{listing.findings[0]['path']}: {listing.findings[0]['problem']}"
+        )
+    if not split:
+        listing.split = ["test"] * len(listing.paths)
+    try:
+        return _index(listing, hashes, usable, kinds, seed, make_splits=split)
+    except DataError as error:
+        raise DataError(f"{listing.source}: {error}") from None
+
+
+def with_split(data, split):
+    """Return `data` with another assignment of splits.
+
+    Args:
+        data: `Data`.
+        split: Array `(n,)` of "train", "val", "test".
+    """
+    changed = replace(data, split=np.asarray(split, "<U5"))
+    return replace(changed, fingerprint=_fingerprint(changed))
+
+
+def fold_splits(data, folds, seed):
+    """Deal out all images for cross-validation.
+
+    Args:
+        data: `Data`; its own splits are not looked at.
+        folds: Number of folds, at least 2.
+        seed: Integer.
+
+    Returns:
+        list of `folds` arrays for `with_split`: fold i is "test" in the i-th, 15 % of the rest is "val"; stratified and
+        grouped.
+
+    Raises:
+        DataError: If there are fewer than two folds, or a class has fewer than three groups.
+    """
+    if folds < 2:
+        raise DataError(f"--folds must be at least 2. Received: {folds}")
+    need_groups(data.groups, data.labels, data.tasks, 3, "cross-validation")
+    return folds_of(data.paths, data.groups, data.labels, folds, seed)
+
+
+def split_for_deployment(data, seed):
+    """Return a split of all images into "train" (85 %) and "val" (15 %), to train the model that is shipped."""
+    need_groups(data.groups, data.labels, data.tasks, 2, "holding out a validation slice")
+    return carve(data.paths, data.groups, data.labels, np.full(len(data), "train", "<U5"), seed)
+
+
+def _check_kinds(tasks):
+    kinds = dict(tasks or {"label": "single_label"})
+    for name, kind in kinds.items():
+        if kind not in KINDS:
+            known = ", ".join(KINDS)
+            raise DataError(
+                f"--task {name}={kind}: the kind must be one of {known}. Received: {kind!r}.{did_you_mean(kind, KINDS)}"
+            )
+        if name in ("path", "split", "group"):
+            raise DataError(f"--task {name}={kind}: the column {name!r} has a meaning of its own and can't hold labels")
+    return kinds
+
+
+def _list(source, kinds):
+    if not isinstance(source, str | Path):
+        path, suffix = None, None
+    else:
+        path = find_source(source)
+        suffix = path.suffix.lower() if path.is_file() else None
+    if suffix == ".csv":
+        return list_csv(path, tuple(kinds))
+    if tuple(kinds) != ("label",):
+        raise DataError(
+            f"--task {next(iter(kinds))}: only a CSV has label columns; folders and arrays have one task, `label`"
+        )
+    if path is None:
+        return list_arrays(source)
+    return list_npz(path) if suffix == ".npz" else list_folder(path)
+
+
+def _audit(listing, progress):
+    """Return the hash of every item and the positions of those that can be used; the others go to the findings."""
+    if listing.images is not None:
+        hashes = [_hash_array(image) for image in listing.images]
+        return hashes, list(range(len(hashes)))
+    from tlkit.data.checks import check_files
+
+    verdicts = check_files([listing.root / path for path in listing.paths], progress)
+    listing.findings += [
+        {"path": path, "problem": verdict.problem}
+        for path, verdict in zip(listing.paths, verdicts, strict=True)
+        if verdict.problem
+    ]
+    usable = [i for i, verdict in enumerate(verdicts) if verdict.problem is None]
+    return [verdict.sha256 for verdict in verdicts], usable
+
+
+def _hash_array(image):
+    image = np.ascontiguousarray(image)
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def _index(listing, hashes, usable, kinds, seed, make_splits):
+    """Put together labels, groups and splits of the usable items."""
+    paths = [listing.paths[i] for i in usable]
+    sha256 = [hashes[i] for i in usable]
+    own = [listing.groups[i] or None for i in usable] if listing.groups else [None] * len(usable)
+    tasks, labels = {}, {}
+    for name, kind in kinds.items():
+        tasks[name], labels[name] = _encode(listing, name, kind, usable, fewest_classes=2 if make_splits else 1)
+    bound = unite(list(zip(sha256, own, strict=True)))
+    groups = [paths[first] for first in bound]
+    given = np.array([listing.split[i] for i in usable]) if listing.split else None
+    if make_splits:
+        split, splits_given = _split(given, paths, groups, labels, tasks, seed)
+        _no_unknown_classes(split, labels, tasks, splits_given)
+    else:
+        split, splits_given = given.astype("<U5"), False
+    data = Data(
+        source=listing.source,
+        root=listing.root,
+        paths=tuple(paths),
+        images=listing.images,
+        tasks=tasks,
+        labels=labels,
+        split=split,
+        splits_given=splits_given,
+        groups=tuple(groups),
+        sha256=tuple(sha256),
+        findings=listing.findings + _oddities(paths, sha256, own, split, labels, tasks),
+    )
+    return replace(data, fingerprint=_fingerprint(data))
+
+
+def _encode(listing, name, kind, usable, fewest_classes):
+    # Classes are those that the source names: one that lost all its images must be missed, not forgotten.
+    classes = class_names(listing.labels[name])
+    if len(classes) < fewest_classes:
+        raise DataError(
+            f"a classifier needs at least two classes; only {classes[0]!r} was found"
+            + ("" if name == "label" else f" in column {name!r}")
+        )
+    number = {class_name: i for i, class_name in enumerate(classes)}
+    return Task(kind, classes), np.array([number[listing.labels[name][i]] for i in usable], np.int32)
+
+
+def _split(given, paths, groups, labels, tasks, seed):
+    """Return the split of every item and whether the source gave it; what it lacks is made here."""
+    names = set() if given is None else set(given.tolist())
+    if len(names) < 2:
+        need_groups(groups, labels, tasks, 3, "splitting into train, val and test")
+        return assign(paths, groups, labels, FRACTIONS, seed), False
+    if "train" not in names:
+        raise DataError(
+            f"the splits are {' and '.join(sorted(names))}: there is nothing to train on; add a train split"
+        )
+    if "val" in names:
+        return given.astype("<U5"), True
+    train = given == "train"
+    in_train = {name: values[train] for name, values in labels.items()}
+    need_groups(
+        [g for g, t in zip(groups, train, strict=True) if t], in_train, tasks, 2, "taking a val split out of train"
+    )
+    return carve(paths, groups, labels, given, seed), True
+
+
+def _no_unknown_classes(split, labels, tasks, splits_given):
+    for name, task in tasks.items():
+        trained = set(labels[name][split == "train"].tolist())
+        for index, class_name in enumerate(task.classes):
+            if index in trained:
+                continue
+            elsewhere = [part for part in SPLITS if (labels[name][split == part] == index).any()]
+            where = f"it has images in {' and '.join(elsewhere)}" if elsewhere else "none of its images can be used"
+            advice = (
+                "move some to train" if splits_given else "its groups are tied to other classes: make smaller groups"
+            )
+            raise DataError(f"class {class_name!r} of `{name}` has no training images ({where}): {advice}")
+
+
+def _oddities(paths, sha256, own, split, labels, tasks):
+    """Name identical images and groups that straddle splits, and identical images that are labelled differently."""
+    findings = []
+    by_hash, by_group = {}, {}
+    for i, (content, group) in enumerate(zip(sha256, own, strict=True)):
+        by_hash.setdefault(content, []).append(i)
+        if group is not None:
+            by_group.setdefault(group, []).append(i)
+    for same in by_hash.values():
+        first = same[0]
+        for i in same[1:]:
+            if split[i] != split[first]:
+                problem = f"identical to {paths[first]}, but in {split[i]} while that is in {split[first]}"
+                findings.append({"path": paths[i], "problem": problem})
+            for name, task in tasks.items():
+                mine, other = task.classes[labels[name][i]], task.classes[labels[name][first]]
+                if mine != other:
+                    problem = f"identical to {paths[first]}, but labelled {mine!r} while that is {other!r}"
+                    findings.append({"path": paths[i], "problem": problem})
+    for group, members in by_group.items():
+        parts = [part for part in SPLITS if part in split[members]]
+        if len(parts) > 1:
+            problem = f"group {group!r} straddles the given splits {' and '.join(parts)}"
+            findings.append({"path": paths[members[0]], "problem": problem})
+    return findings
+
+
+def _fingerprint(data):
+    digest = hashlib.sha256()
+    for i, path in enumerate(data.paths):
+        row = [path, data.sha256[i], {name: int(values[i]) for name, values in data.labels.items()}, str(data.split[i])]
+        digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()

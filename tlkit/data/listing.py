@@ -1,0 +1,305 @@
+"""What a source says before any image is opened: names, labels, splits and groups of a folder or a CSV."""
+
+import csv
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tlkit.data.headers import looks_like_image
+from tlkit.errors import DataError, did_you_mean
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
+UNSUPPORTED_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".raw", ".dng", ".nef", ".cr2"}
+)
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass
+class Listing:
+    """Items in a fixed order, as their source names them.
+
+    Attributes:
+        source: Absolute path, or "arrays".
+        root: The folder that `paths` are relative to; None for arrays.
+        paths: Names of the items with "/" between folders, unique.
+        labels: Dict of task to one class name per item.
+        split: "train", "val" or "test" per item; None if the source has no splits.
+        groups: A key per item, "" for none; None if the source names no groups.
+        images: uint8 arrays, or None where the images are files.
+        findings: Dicts of `path` and `problem`, for what was left out.
+    """
+
+    source: str
+    root: Path | None
+    paths: list
+    labels: dict
+    split: list | None = None
+    groups: list | None = None
+    images: object = None
+    findings: list = field(default_factory=list)
+
+
+def find_source(source):
+    """Return the absolute path of a folder, a CSV or an .npz file.
+
+    Raises:
+        DataError: If nothing is there, or it is something else.
+    """
+    path = Path(source).expanduser().absolute()
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, siblings)
+        where = f"the folder {path.parent} doesn't exist either" if not path.parent.is_dir() else "check the path"
+        raise DataError(f"{source}: no such file or folder.{hint or ' ' + where[0].upper() + where[1:] + '.'}")
+    if path.is_dir() or path.suffix.lower() in (".csv", ".npz"):
+        return path
+    archive = path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+    advice = "unpack the archive and pass the folder" if archive else "pass a folder with one subfolder per class"
+    raise DataError(f"{source}: data must be a folder, a .csv or an .npz file: {advice}")
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def list_folder(root):
+    """List a folder with one subfolder per class, optionally under train/, val/ and test/.
+
+    Args:
+        root: Absolute path of the folder.
+
+    Returns:
+        `Listing` with the task "label".
+
+    Raises:
+        DataError: If no images are there, or they don't lie in class folders.
+    """
+    top = _subfolders(root)
+    splits = _split_folders(root, top)
+    found = Listing(str(root), root, [], {"label": []}, split=[] if splits else None)
+    if splits:
+        for folder in top:
+            if folder in splits:
+                _add_classes(found, root / folder, splits[folder])
+            elif next(images_below(root / folder), None):
+                _leave_out(found, root / folder, "lies beside train/ and isn't a split: its images are left out")
+    else:
+        _add_classes(found, root, None)
+    if not found.paths:
+        raise DataError(_no_images(root, splits))
+    return found
+
+
+def _split_folders(root, top):
+    """Return a dict of folder to split, empty if the folders of the first level are classes.
+
+    A class may well be called "train": it then holds images itself, or stands among other classes.
+    """
+    splits = {folder: SPLIT_NAMES[folder.lower()] for folder in top if folder.lower() in SPLIT_NAMES}
+    train = next((folder for folder, split in splits.items() if split == "train"), None)
+    if train is None or _images_in(root / train):
+        return {}
+    return splits if _subfolders(root / train) else {}
+
+
+def _add_classes(found, folder, split):
+    loose = _images_in(folder)
+    names = _subfolders(folder)
+    if loose and names:
+        count = f"{len(loose)} image{'s' if len(loose) > 1 else ''}"
+        _leave_out(found, folder, f"{count} directly in this folder, not in a class folder: left out")
+    for name in names:
+        images = sorted(images_below(folder / name))
+        if not images:
+            _leave_out(found, folder / name, "a folder without images: not taken as a class")
+        for path in images:
+            relative = path.relative_to(found.root).as_posix()
+            if path.suffix.lower() in UNSUPPORTED_SUFFIXES:
+                problem = f"{path.suffix.lower()[1:].upper()} isn't supported: convert it to JPEG or PNG"
+                found.findings.append({"path": relative, "problem": problem})
+                continue
+            found.paths.append(relative)
+            found.labels["label"].append(name)
+            if split:
+                found.split.append(split)
+
+
+def _leave_out(found, folder, problem):
+    found.findings.append({"path": folder.relative_to(found.root).as_posix(), "problem": problem})
+
+
+def _no_images(root, splits):
+    loose = [path for folder in [root, *(root / split for split in splits)] for path in _images_in(folder)]
+    if loose:
+        return (
+            f"{root}: {len(loose)} images, but no class folders. Put the images of each class into a folder of its "
+            "own, or pass a CSV with the columns path,label"
+        )
+    return f"{root}: no images found ({', '.join(sorted(IMAGE_SUFFIXES))}). Expected one folder per class"
+
+
+def _subfolders(folder):
+    return sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+    )
+
+
+def _images_in(folder):
+    return sorted(Path(entry.path) for entry in os.scandir(folder) if _is_image(entry))
+
+
+def images_below(folder, above=()):
+    """Yield the images of a folder and its subfolders; a link back to a folder above ends there."""
+    above = (*above, os.path.realpath(folder))
+    yield from _images_in(folder)
+    for name in _subfolders(folder):
+        if os.path.realpath(folder / name) not in above:
+            yield from images_below(folder / name, above)
+
+
+def _is_image(entry):
+    if entry.name.startswith(".") or entry.is_dir():
+        return False
+    suffix = Path(entry.name).suffix.lower()
+    if suffix:
+        return suffix in IMAGE_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES
+    try:
+        with open(entry.path, "rb") as file:  # noqa: PTH123
+            return looks_like_image(file.read(16))
+    except OSError:
+        return False
+
+
+# --- CSV -------------------------------------------------------------------------------------------------------------
+
+
+def list_csv(path, task_names):
+    """List a CSV with the columns `path`, one per task, and optionally `split` and `group`.
+
+    Args:
+        path: Absolute path of the file; the paths in it are relative to its folder.
+        task_names: Names of the label columns.
+
+    Returns:
+        `Listing`.
+
+    Raises:
+        DataError: If columns or images are missing, or a cell can't be used; names the line.
+    """
+    rows = _read_rows(path)
+    header = list(rows[0][1])
+    for column in ("path", *task_names):
+        if column not in header:
+            hint = f" (`--task {header[-1]}=single_label` names another label column)" if column == "label" else ""
+            near = did_you_mean(column, header)
+            raise DataError(f"{path}: no column {column!r}; the columns are {', '.join(header)}.{near}{hint}")
+    cells = {name: [row[name] for _, row in rows] for name in header}
+    lines = [line for line, _ in rows]
+    _no_empty_cells(path, lines, cells, ("path", *task_names))
+    _no_repeated_paths(path, lines, cells["path"])
+    _no_missing_files(path, lines, cells["path"])
+    return Listing(
+        source=str(path),
+        root=path.parent,
+        paths=cells["path"],
+        labels={name: cells[name] for name in task_names},
+        split=_splits(path, lines, cells.get("split")),
+        groups=cells.get("group"),
+    )
+
+
+def _read_rows(path):
+    """Return `(line number, dict of column to stripped cell)` for every row that isn't blank."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}): save the CSV as UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: {error}") from None
+    if not rows:
+        raise DataError(f"{path}: the CSV has no rows; expected the columns path,label and a row per image")
+    for line, row in rows:
+        if None in row:
+            raise DataError(f"{path}: line {line}: more cells than columns; put quotes around cells that hold a comma")
+    return [(line, {name: (cell or "").strip() for name, cell in row.items()}) for line, row in rows]
+
+
+def _no_empty_cells(path, lines, cells, columns):
+    for column in columns:
+        for line, cell in zip(lines, cells[column], strict=True):
+            if not cell:
+                raise DataError(f"{path}: line {line}: the {column!r} is empty; fill it in or remove the row")
+
+
+def _no_repeated_paths(path, lines, names):
+    first = {}
+    for line, name in zip(lines, names, strict=True):
+        if name in first:
+            raise DataError(f"{path}: line {line}: {name} stands already in line {first[name]}; keep one row per image")
+        first[name] = line
+
+
+def _no_missing_files(path, lines, names):
+    missing = [(line, name) for line, name in zip(lines, names, strict=True) if not (path.parent / name).is_file()]
+    if missing:
+        line, name = missing[0]
+        count = "1 file is" if len(missing) == 1 else f"{len(missing)} of {len(names)} files are"
+        raise DataError(
+            f"{path}: {count} missing, first {name!r} in line {line} (paths are relative to {path.parent}): "
+            "mend the paths or remove the rows"
+        )
+
+
+def _splits(path, lines, cells):
+    if cells is None or not any(cells):
+        return None
+    for line, cell in zip(lines, cells, strict=True):
+        if cell.lower() not in SPLIT_NAMES:
+            hint = did_you_mean(cell, SPLIT_NAMES) if cell else ""
+            raise DataError(f"{path}: line {line}: `split` must be train, val or test. Received: {cell!r}.{hint}")
+    return [SPLIT_NAMES[cell.lower()] for cell in cells]
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def group_by_regex(paths, pattern):
+    """Return the group of every path: the first group of the pattern's match, or all of it.
+
+    Raises:
+        DataError: If the pattern is no regular expression, or doesn't match every path.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"--group-by: {pattern!r} is no regular expression: {error}") from None
+    matches = [compiled.search(path) for path in paths]
+    groups = [match and (match[1] if compiled.groups else match[0]) for match in matches]
+    unmatched = [path for path, group in zip(paths, groups, strict=True) if not group]
+    if unmatched:
+        raise DataError(
+            f"--group-by: {pattern!r} must match every path; in {len(unmatched)} of {len(paths)} it finds no group, "
+            f"first {unmatched[0]!r}"
+        )
+    return groups
+
+
+def class_names(values):
+    """Return the distinct class names in order: as numbers if all are whole numbers, else as text."""
+    names = Counter(values)
+    if all(re.fullmatch(r"-?\d+", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))

@@ -1,0 +1,1 @@
+"""Delivery: a trained run put to use."""

@@ -1,0 +1,223 @@
+"""A run as a predictor: the same answer from the command line, from Python, and on any batch."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tlkit import run as run_folder
+from tlkit.data.decode import decode
+from tlkit.data.listing import images_below
+from tlkit.data.pipeline import evaluation_batches
+from tlkit.errors import DataError, RunError
+from tlkit.evaluation.infer import predict_batches
+from tlkit.progress import Listener
+from tlkit.tasks import Task
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one image for one task.
+
+    Attributes:
+        label: The most probable class.
+        probability: Its probability.
+        probabilities: Every class's probability, the most probable first.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        path: The image's path as given, or `"image 0"` for the first array.
+        answers: Dict of task name to `Answer`.
+    """
+
+    path: str
+    answers: dict[str, Answer]
+
+    @property
+    def label(self):
+        """The most probable class of the first task."""
+        return next(iter(self.answers.values())).label
+
+    @property
+    def probability(self):
+        """The probability of `label`."""
+        return next(iter(self.answers.values())).probability
+
+
+class Run:
+    """A completed run: its model, its metrics, and what they need to be used.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        RunError: If it isn't the folder of a completed run.
+    """
+
+    def __init__(self, path):
+        self.path = run_folder.find_complete_run(path)
+        self.inputs = run_folder.read_json(self.path / run_folder.INPUTS)
+        self.metrics = run_folder.read_json(self.path / run_folder.METRICS)
+        try:
+            self.tasks = {
+                name: Task(task["kind"], tuple(task["classes"])) for name, task in self.inputs["tasks"].items()
+            }
+        except (KeyError, TypeError, AttributeError):
+            raise RunError(f"{self.path / run_folder.INPUTS}: expected the file that tlkit wrote.") from None
+
+    def __repr__(self):
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def headline(self):
+        """The split whose figures are the headline, such as `"test"`, and its entry in `metrics`."""
+        split = self.metrics["primary"].partition(".")[0]
+        return split, self.metrics[split]
+
+    @property
+    def accuracy(self):
+        """The headline accuracy."""
+        return next(iter(self.headline[1]["tasks"].values()))["accuracy"]
+
+    @property
+    def accuracy_interval(self):
+        """The headline accuracy's 95 % interval, `[low, high]`."""
+        return next(iter(self.headline[1]["tasks"].values()))["accuracy_interval"]
+
+    @cached_property
+    def model(self):
+        """The run's `keras.Model`: float32 RGB in [0, 255] to probabilities."""
+        from tlkit.models.reader import read_model
+
+        return read_model(self.path / run_folder.MODEL)
+
+    def probabilities(self, data, indices, *, tta="none", listener=None, what="images"):
+        """Predict images of an indexed data set.
+
+        Args:
+            data: `tlkit.data.index.Data`, or anything with its `read` and `labels`.
+            indices: int array: which of its images.
+            tta: Name of the test-time views.
+            listener: `Listener` for progress; `what` is what it is told that these images are.
+
+        Returns:
+            Dict of task name to float32 `(images, classes)`.
+        """
+        listener, done = listener or Listener(), 0
+
+        def count(images):
+            nonlocal done
+            done += images
+            listener.images_predicted(done, len(indices), what)
+
+        batches = evaluation_batches(
+            data,
+            indices,
+            image_size=self.inputs["image_size"],
+            batch_size=self.inputs["batch_size"],
+            fit=self.inputs["fit"],
+        )
+        return predict_batches(
+            self.model, batches, self.tasks, batch_size=self.inputs["batch_size"], tta=tta, on_batch=count
+        )
+
+    def predict(self, images, *, tta="none", listener=None):
+        """Predict images that nobody has labelled.
+
+        Args:
+            images: A path, or a list of paths (image files, or folders, which are searched), or a uint8 array
+                `(images, height, width, channels)`, or a list of uint8 arrays `(height, width, channels)`,
+                channels 1 (gray) or 3 (RGB).
+            tta: Name of the test-time views, such as `"flip"`.
+            listener: `Listener` for progress and for notes on files that were left out.
+
+        Returns:
+            List of `Prediction`, in order.
+
+        Raises:
+            DataError: If a path doesn't exist, a named file is no readable image, or there is nothing to predict.
+        """
+        source = _Unlabelled(images, listener or Listener())
+        by_task = self.probabilities(source, np.arange(len(source.paths)), tta=tta, listener=listener)
+        return [
+            Prediction(
+                path, {name: _answer(values[number], self.tasks[name].classes) for name, values in by_task.items()}
+            )
+            for number, path in enumerate(source.paths)
+        ]
+
+
+def _answer(probabilities, classes):
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = {classes[position]: float(probabilities[position]) for position in order}
+    label = next(iter(ranked))
+    return Answer(label, ranked[label], ranked)
+
+
+class _Unlabelled:
+    """Images to predict, read one at a time: the part of `Data` that prediction needs."""
+
+    labels: dict = {}  # noqa: RUF012  the pipeline looks for labels, and there are none
+
+    def __init__(self, images, listener):
+        self._arrays = None
+        if isinstance(images, str | Path):
+            images = [images]
+        if len(images) and not isinstance(images[0], str | Path):
+            self._arrays = [_as_rgb(image, number) for number, image in enumerate(images)]
+            self.paths = [f"image {number}" for number in range(len(images))]
+        else:
+            self.paths = _expand(images, listener)
+        if not self.paths:
+            raise DataError("nothing to predict: expected at least one image. Received: none")
+
+    def read(self, number):
+        """Return image `number` as uint8 RGB `(height, width, 3)`."""
+        return decode(Path(self.paths[number]).read_bytes()) if self._arrays is None else self._arrays[number]
+
+
+def _as_rgb(image, number):
+    image = np.asarray(image)
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
+        raise DataError(
+            f"image {number}: expected a uint8 array (height, width, 1 or 3). Received: {image.dtype} {image.shape}"
+        )
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
+def _expand(paths, listener):
+    """Return the image files named by `paths`: a named file must be readable, one in a folder is left out if not."""
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += [file for file in sorted(images_below(path)) if _is_readable(file, listener)]
+        elif path.is_file():
+            try:
+                decode(path.read_bytes())
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from None
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder. Give images or folders of images.")
+    return [str(path) for path in found]
+
+
+def _is_readable(path, listener):
+    try:
+        decode(path.read_bytes())
+    except (DataError, OSError) as error:
+        listener.note(f"left out {path}: {error}")
+        return False
+    return True

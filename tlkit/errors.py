@@ -1,0 +1,29 @@
+"""What a user can get wrong, said in one line: where, what was expected, what was received, what to do."""
+
+import difflib
+
+
+class TlkitError(Exception):
+    """A mistake that the user can mend; the command line prints it as one line and exits with status 2."""
+
+
+class RecipeError(TlkitError):
+    """A recipe or an override that can't be read or doesn't make sense."""
+
+
+class DataError(TlkitError):
+    """Images, labels or splits that can't be used."""
+
+
+class WeightsError(TlkitError):
+    """Weights that are missing, damaged or made for another net."""
+
+
+class RunError(TlkitError):
+    """A run folder that is missing, incomplete, or in use for something else."""
+
+
+def did_you_mean(received, known):
+    """Return `" Did you mean 'x'?"` for the nearest of `known`, or an empty string if none is near."""
+    close = difflib.get_close_matches(str(received), [str(name) for name in known], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,1 @@
+"""Evaluation: probabilities for images, and honest figures from them."""

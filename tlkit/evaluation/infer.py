@@ -1,0 +1,47 @@
+"""Probabilities for images, averaged over test-time views, at one padded batch shape."""
+
+import numpy as np
+
+from tlkit.data.augment import TEST_TIME_VIEWS
+
+
+def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=None):
+    """Predict every image of an iterator of batches.
+
+    Args:
+        model: `keras.Model` from float32 RGB in [0, 255] to probabilities: one tensor, or a dict by task.
+        batches: Iterable of dicts with `"image"`: uint8 `(batch, size, size, 3)`, `batch` at most `batch_size`.
+        tasks: Dict of task name to `Task`.
+        batch_size: Shorter batches are padded to it, so that a result doesn't depend on what it was batched with.
+        tta: A name of `tlkit.data.augment.TEST_TIME_VIEWS`; the views' probabilities are averaged.
+        on_batch: Called with the number of images after each batch.
+
+    Returns:
+        Dict of task name to float32 `(images, classes)`.
+    """
+    views = TEST_TIME_VIEWS[tta]
+    collected = {name: [] for name in tasks}
+    for batch in batches:
+        images = batch["image"]
+        sums = dict.fromkeys(tasks, 0.0)
+        for view in views:
+            viewed = np.stack([view(image) for image in images])
+            for name, probabilities in _predict_padded(model, viewed, tasks, batch_size).items():
+                sums[name] = sums[name] + probabilities
+        for name, total in sums.items():
+            collected[name].append(total / len(views))
+        if on_batch:
+            on_batch(len(images))
+    return {name: _stack(parts, tasks[name].num_outputs) for name, parts in collected.items()}
+
+
+def _predict_padded(model, images, tasks, batch_size):
+    missing = batch_size - len(images)
+    padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else images
+    outputs = model.predict_on_batch(padded)
+    by_task = outputs if isinstance(outputs, dict) else {next(iter(tasks)): outputs}
+    return {name: np.asarray(values, np.float32)[: len(images)] for name, values in by_task.items()}
+
+
+def _stack(parts, width):
+    return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)

@@ -1,0 +1,143 @@
+"""Backbone and head to one model, and that model cut in two: what is frozen and what trains.
+
+The layers of the parts are the layers of the model: training the suffix trains the model.
+"""
+
+import keras
+from keras import layers
+
+from tlkit.errors import TlkitError
+
+BATCH_NORMS = ("frozen", "train")
+
+
+def assemble(backbone, head, tasks):
+    """Put a head on a backbone.
+
+    Args:
+        backbone: `keras.Model` to a feature map.
+        head: Function from the feature map (a KerasTensor) to logits `(batch, num_outputs)`, or, for several tasks,
+            to a `dict` of them by the task's name.
+        tasks: `dict` from name to `Task`.
+
+    Returns:
+        `keras.Model`, flat and uncompiled, with the backbone's name: image to probabilities `(batch, num_outputs)`, or
+        to a `dict` of them for several tasks. A task's probabilities come from the layer that has its name.
+
+    Raises:
+        TlkitError: If the head returns something else than logits of the right width.
+    """
+    taken = {operation.name for operation in backbone.operations}
+    for name in tasks:
+        if name in taken:
+            raise TlkitError(
+                f"A task can't be called {name!r}: {backbone.name} has a layer of that name. Rename the task."
+            )
+    logits = _check_logits(head(backbone.output), tasks)
+    outputs = {name: layers.Activation("softmax", name=name)(logits[name]) for name in tasks}
+    outputs = outputs if len(tasks) > 1 else next(iter(outputs.values()))
+    return keras.Model(backbone.inputs[0], outputs, name=backbone.name)
+
+
+def _check_logits(logits, tasks):
+    """Return the logits as a `dict`, in the order of `tasks`."""
+    if len(tasks) == 1 and not isinstance(logits, dict):
+        logits = {next(iter(tasks)): logits}
+    if not isinstance(logits, dict) or set(logits) != set(tasks):
+        received = sorted(logits) if isinstance(logits, dict) else type(logits).__name__
+        raise TlkitError(f"The head must return a dict of logits for {sorted(tasks)}. Received: {received}.")
+    for name, task in tasks.items():
+        shape = getattr(logits[name], "shape", None)
+        if not keras.utils.is_keras_tensor(logits[name]) or tuple(shape) != (None, task.num_outputs):
+            raise TlkitError(
+                f"The head must return logits of shape (None, {task.num_outputs}) for task {name!r}, one per class. "
+                f"Received: {type(logits[name]).__name__} of shape {shape}."
+            )
+    return {name: logits[name] for name in tasks}
+
+
+def logits_of(model, tasks):
+    """Return `dict` from task to the KerasTensor of its logits `(batch, num_outputs)`."""
+    return {name: model.get_layer(name).input for name in tasks}
+
+
+def cut(model, ends, unfreeze, tasks):
+    """Cut a model at a block end into a frozen prefix and a suffix that trains.
+
+    Args:
+        model: `keras.Model` that `assemble` made, or one of that form.
+        ends: Names of its block ends, first block first.
+        unfreeze: Number of blocks in the suffix, counted from the head; 0 leaves it the head alone.
+        tasks: `dict` from name to `Task`.
+
+    Returns:
+        `(prefix, suffix)`. Prefix: `keras.Model` from image to block end, or None where every block is unfrozen; it
+        computes in inference mode even when called with `training=True`, because Dropout drops also where it is frozen.
+        Suffix: `keras.Model` from block end (or image) to a `dict` of logits `(batch, num_outputs)`.
+
+    Raises:
+        TlkitError: If the block end does not separate the model's beginning from its end.
+    """
+    logits = logits_of(model, tasks)
+    if unfreeze >= len(ends):
+        return None, keras.Model(model.inputs[0], logits, name=f"{model.name}_suffix")
+    end = _frozen_end(model, ends, unfreeze)
+    try:
+        suffix = keras.Model(end, logits, name=f"{model.name}_suffix")
+    except ValueError as error:
+        raise TlkitError(
+            f"Layer {ends[-1 - unfreeze]!r} of {model.name} is no block end: something after it also depends on "
+            "something before it. Name a layer that everything passes through."
+        ) from error
+    inside = keras.Model(model.inputs[0], end, name=f"{model.name}_frozen")
+    image = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype, name="image")
+    return keras.Model(image, inside(image, training=False), name=f"{model.name}_prefix"), suffix
+
+
+def freeze(model, ends, unfreeze, batch_norm="frozen"):
+    """Set `trainable` on every layer, as the cut at the same place needs it; compile afterwards.
+
+    Args:
+        model: `keras.Model` that `assemble` made, or one of that form.
+        ends: Names of its block ends, first block first.
+        unfreeze: Number of blocks that train, counted from the head.
+        batch_norm: `"frozen"` keeps the backbone's BatchNormalization in inference mode also where its block trains
+            (in `fit`, only `trainable=False` does that); `"train"` lets it train with its block. The head's own always
+            trains.
+
+    Raises:
+        TlkitError: If `batch_norm` is unknown.
+    """
+    if batch_norm not in BATCH_NORMS:
+        raise TlkitError(f"`batch_norm` must be one of {', '.join(BATCH_NORMS)}. Received: {batch_norm!r}.")
+    model.trainable = True
+    frozen = () if unfreeze >= len(ends) else _layers_up_to(model, _frozen_end(model, ends, unfreeze))
+    backbone = _layers_up_to(model, _frozen_end(model, ends, 0))
+    frozen, backbone = set(map(id, frozen)), set(map(id, backbone))
+    for layer in model.layers:
+        for part in _with_sublayers(layer):
+            held = batch_norm == "frozen" and id(layer) in backbone and isinstance(part, layers.BatchNormalization)
+            part.trainable = id(layer) not in frozen and not held
+
+
+def _with_sublayers(layer):
+    """Yield a layer and, of a nested model, every layer in it, outermost first.
+
+    Each has to be set by itself: on TensorFlow, setting `trainable` to what it is already does not reach the sublayers.
+    """
+    yield layer
+    for sublayer in getattr(layer, "layers", ()):
+        yield from _with_sublayers(sublayer)
+
+
+def _frozen_end(model, ends, unfreeze):
+    """Return the tensor up to which all is frozen."""
+    name = ends[-1 - unfreeze]
+    for operation in model.operations:
+        if operation.name == name:
+            return operation.output
+    raise TlkitError(f"Model {model.name!r} has no layer {name!r}.")
+
+
+def _layers_up_to(model, end):
+    return keras.Model(model.inputs[0], end).layers

@@ -1,0 +1,169 @@
+"""Where a backbone's weights come from, and what a weights file holds. Imports neither Keras nor TensorFlow."""
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+import urllib.error
+import urllib.request
+import warnings
+import zipfile
+from pathlib import Path
+
+import h5py
+
+from tlkit.catalog import BACKBONES, DEFAULT_BACKBONE, Package
+from tlkit.errors import WeightsError, did_you_mean
+
+PROBE_SECONDS = 4
+NAMED = ("imagenet", "none")
+
+
+def check_weights(name, weights):
+    """Make sure, in seconds and without TensorFlow, that the weights can be had.
+
+    Args:
+        name: Name of a backbone of the catalog.
+        weights: None, `"none"`, `"imagenet"`, or the path of a weights file or of an earlier run.
+
+    Raises:
+        WeightsError: If they are neither here nor (`"imagenet"`) downloadable, or damaged.
+    """
+    if weights == "imagenet" and not isinstance(BACKBONES[name].weights, Package):
+        path = cached_file(name)
+        if path.exists():
+            _verify(path, BACKBONES[name].weights.hash)
+        else:
+            _open(name).close()
+    else:
+        find_weights(name, weights)
+
+
+def find_weights(name, weights):
+    """Return the path of the file to read: None for random weights; ImageNet's are downloaded where need be.
+
+    Raises:
+        WeightsError: If there is no such file, or it is damaged.
+    """
+    if weights in (None, "none"):
+        return None
+    if weights != "imagenet":
+        return _local_file(Path(weights))
+    source = BACKBONES[name].weights
+    if isinstance(source, Package):
+        return _packaged_file(name, source)
+    path = cached_file(name)
+    if not path.exists():
+        _download(name, path)
+    _verify(path, source.hash)  # before Keras does: finding a mismatch, it deletes the file, also without a network
+    return path
+
+
+def cached_file(name):
+    """Return where Keras keeps (or would keep) the backbone's ImageNet weights without top."""
+    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    return Path(home).expanduser() / "models" / BACKBONES[name].weights.file
+
+
+def _local_file(path):
+    if path.is_dir():
+        if not (path / "model.keras").is_file():
+            raise WeightsError(f"{path}: holds no model.keras, so it is no finished run to take weights from.")
+        return path / "model.keras"
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: there is no such file. `weights` must be 'imagenet', 'none', a weights file or an earlier run."
+            f"{did_you_mean(path, NAMED)}"
+        )
+    readable = zipfile.is_zipfile(path) if path.suffix == ".keras" else path.suffix == ".h5" and h5py.is_hdf5(path)
+    if not readable:
+        raise WeightsError(
+            f"{path}: is no weights file that tlkit can read (.weights.h5, .h5 or .keras), or is damaged."
+        )
+    return path
+
+
+def _packaged_file(name, package):
+    """Find a file of an installed package without importing the package."""
+    spec = importlib.util.find_spec(package.module)
+    path = Path(spec.origin).parent / package.file if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise WeightsError(f"The ImageNet weights of {name} come in a package that is not installed: {package.install}")
+    return path
+
+
+def _verify(path, expected):
+    """Compare a file with the hash that its publisher states: MD5 or SHA-256, told apart by length; None skips."""
+    if expected is None:
+        if not h5py.is_hdf5(path):
+            raise WeightsError(f"{path}: is damaged (no HDF5 file). Delete it to have it downloaded again.")
+        return
+    algorithm = "md5" if len(expected) == 32 else "sha256"
+    with path.open("rb") as file:
+        received = hashlib.file_digest(file, algorithm).hexdigest()
+    if received != expected:
+        raise WeightsError(
+            f"{path}: is damaged. Expected {algorithm} {expected}, received {received}. "
+            "Delete it to have it downloaded again."
+        )
+
+
+def _open(name):
+    """Open the connection from which the backbone's ImageNet weights can be read."""
+    try:
+        return urllib.request.urlopen(BACKBONES[name].weights.url, timeout=PROBE_SECONDS)
+    except (urllib.error.URLError, OSError) as error:
+        raise WeightsError(
+            f"The ImageNet weights of {name} are not here and can't be downloaded ({getattr(error, 'reason', error)}). "
+            f"Put {BACKBONES[name].weights.url} at {cached_file(name)}, or use {DEFAULT_BACKBONE}: it needs none."
+        ) from error
+
+
+def _download(name, path):
+    """Download to a temporary file beside `path` and rename it once its hash is right."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _open(name) as response, tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        partial = Path(part.name)
+        try:
+            while chunk := response.read(2**20):
+                part.write(chunk)
+            part.flush()
+            os.fsync(part.fileno())
+            _verify(partial, BACKBONES[name].weights.hash)
+            partial.replace(path)
+        except OSError as error:
+            raise WeightsError(
+                f"The download of {BACKBONES[name].weights.url} broke off: {error}. Try again."
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def count_arrays(path):
+    """Count the arrays of a weights file, legacy or of Keras 3, that belong to layers."""
+    with h5py.File(path) as file:
+        legacy = file.get("model_weights", file)
+        if "layer_names" in legacy.attrs:
+            groups = (legacy[name] for name in legacy.attrs["layer_names"] if name in legacy)
+            return sum(len(group.attrs.get("weight_names", ())) for group in groups)
+        names = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sum(not name.startswith("optimizer/") and "seed_generator" not in name for name in names)
+
+
+def read_h5(model, path):
+    """Load an HDF5 weights file into a model of the same form.
+
+    Raises:
+        WeightsError: If the file is of another net, or damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a file holds an optimizer, too, is no news
+            model.load_weights(path)
+    except Exception as error:  # whatever Keras and h5py raise about a file, it is the file that is wrong
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise WeightsError(
+            f"{path}: does not fit {model.name}, which has {len(model.weights)} arrays; the file holds "
+            f"{count_arrays(path)}. {reason}"
+        ) from error

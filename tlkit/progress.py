@@ -1,0 +1,26 @@
+"""What the long work says while it runs; the command line draws it, Python callers may ignore it or listen."""
+
+
+class Listener:
+    """Hears what a run does; every method does nothing here, so that a listener overrides only what it shows."""
+
+    def note(self, text):
+        """Take one line worth knowing: a choice that was made, a fault that was met."""
+
+    def files_checked(self, done, total):
+        """Take how many of the image files have been checked."""
+
+    def stage_started(self, number, stages, total_steps, done_steps):
+        """Take that stage `number` (from 0) of `stages` begins, with steps already done when it was resumed."""
+
+    def step_done(self, loss):
+        """Take the loss of one training step."""
+
+    def epoch_done(self, row, is_best):
+        """Take the row that the epoch adds to `history.csv`."""
+
+    def stage_finished(self):
+        """Take that the stage is over."""
+
+    def images_predicted(self, done, total, what):
+        """Take how many of the images of `what` (`"test"`, say) have been predicted."""

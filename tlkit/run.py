@@ -1,0 +1,193 @@
+"""The run folder: which files it has, written so that a reader never sees half of one."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from tlkit.errors import RunError, did_you_mean
+
+RECIPE = "recipe.toml"
+ENVIRONMENT = "environment.json"
+DATA = "data.json"
+SPLITS = "splits.csv"
+HISTORY = "history.csv"
+MODEL = "model.keras"
+INPUTS = "inputs.json"
+CHECKPOINT = "checkpoint"
+METRICS = "metrics.json"
+TIMING = "timing.json"
+TENSORBOARD = "tensorboard"
+FOLDS = "folds"
+
+RECORDED_PACKAGES = ("tlkit", "tensorflow", "keras", "numpy", "grain", "opencv-python-headless", "albumentations")
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
+
+    Args:
+        path: The file to write or replace. On an exception it is left as it was.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        _fsync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write UTF-8 text atomically, with `\\n` line ends on every system."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, "utf-8", newline="\n")
+
+
+def write_json(path, value):
+    """Write `value` atomically as JSON; equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path, header, rows):
+    """Write a header and rows atomically as CSV."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_json(path):
+    """Return the value in a JSON file of a run.
+
+    Raises:
+        RunError: If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: this file of the run is missing. Is the run complete? Try --resume.") from None
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path}: expected JSON written by tlkit. Received: {error}") from None
+
+
+def find_run(path):
+    """Return the folder of a run, checked to be one.
+
+    Raises:
+        RunError: If there is no such folder, or it isn't a run's.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise RunError(f"{path}: no such run folder.{did_you_mean(path.name, siblings)}")
+    if not (path / RECIPE).is_file():
+        raise RunError(f"{path}: not a run folder: it has no {RECIPE}. Give the folder that `tlkit finetune` named.")
+    return path
+
+
+def find_complete_run(path):
+    """Return the folder of a run that has its model and metrics.
+
+    Raises:
+        RunError: If it isn't a run, or isn't complete.
+    """
+    path = find_run(path)
+    if not is_complete(path):
+        raise RunError(f"{path}: this run is not complete. `tlkit finetune --resume --out {path}` continues it.")
+    return path
+
+
+def is_complete(path):
+    """Tell whether the run in the folder `path` has finished."""
+    path = Path(path)
+    return (path / METRICS).is_file() and (path / MODEL).is_file() and not (path / CHECKPOINT).exists()
+
+
+def new_run_path(backbone, data_name, out=None):
+    """Return where a new run will lie: `out`, or `runs/<date-time>-<backbone>-<data>`; nothing is created.
+
+    Raises:
+        RunError: If `out` exists and holds anything.
+    """
+    if out is None:
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        stem = f"{stamp}-{backbone}-{data_name}"
+        candidates = [Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in range(1, 1000)]
+        return next(path for path in candidates if not path.exists())
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out {out}: expected a folder. Received a file.")
+    if out.is_dir() and any(out.iterdir()):
+        what = "holds a run: add --resume to continue it, or" if (out / RECIPE).is_file() else "is not empty:"
+        raise RunError(f"--out {out}: the folder {what} choose another folder.")
+    return out
+
+
+def describe_environment(seed, threads):
+    """Return what `environment.json` records: versions, machine, threads, seed, git revision, command."""
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seed": seed,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "platform": platform.platform(),
+        "processor": {"architecture": platform.machine(), "features": _processor_features()},
+        "threads": threads,
+        "git_revision": _git_revision(),
+    }
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor_features():
+    """Return the vector instructions that decide which kernels run, hence the last bits of a result."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return []
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return sorted(flag for flag in flags if flag.startswith(("avx", "amx", "fma", "sse4", "asimd", "sve")))
+
+
+def _git_revision():
+    """Return the commit of the folder the user works in, or None outside git."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _fsync_folder(folder):
+    """Make a rename survive a power cut; not every system can open a folder, and there it is not needed."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

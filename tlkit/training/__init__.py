@@ -1,0 +1,1 @@
+"""Training: stages, the loop, and the checkpoint that makes it exact to resume."""

@@ -1,0 +1,113 @@
+"""The training's whole state in one file: a kill at any moment costs at most the time since it was last written."""
+
+import json
+import time
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tlkit.errors import RunError
+from tlkit.run import atomic_path
+
+FILE = "state.npz"
+_STATE = "state"
+
+
+@dataclass
+class TrainingState:
+    """Everything about a training that is not a tensor, and the tensors that its variables are set from.
+
+    Attributes:
+        stage, epoch, step: What comes next: stage and epoch from 0, and batches already trained on in that epoch.
+        loss_sum, correct, seen: Sums over the epoch so far, for the row it will add to the history.
+        best: The row of the best epoch so far, or None before the first.
+        stale_epochs: Epochs of this stage since the best, for early stopping.
+        history: One dict an epoch.
+        stage_seconds: Time spent in each stage so far; the one field that differs between equal runs.
+        variables, optimizer, best_variables: Arrays by position; names may differ between two processes.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    seen: int = 0
+    best: dict | None = None
+    stale_epochs: int = 0
+    history: list[dict] = field(default_factory=list)
+    stage_seconds: list[float] = field(default_factory=list)
+    variables: list[np.ndarray] = field(default_factory=list)
+    optimizer: list[np.ndarray] = field(default_factory=list)
+    best_variables: list[np.ndarray] = field(default_factory=list)
+
+
+_TENSORS = ("variables", "optimizer", "best_variables")
+
+
+class Checkpoint:
+    """Keep a `TrainingState` in a folder, written atomically.
+
+    Args:
+        folder: Where the file lies; made when first written.
+        identity: JSON-able description of what is being trained; a checkpoint of anything else is refused.
+        seconds: Stated interval between two writes. It is stretched so that writing takes at most 5 % of the time.
+    """
+
+    def __init__(self, folder, identity, seconds):
+        self.path = Path(folder) / FILE
+        self.identity = identity
+        self._seconds = seconds
+        self._next_write = time.monotonic() + seconds
+
+    def is_due(self):
+        """Tell whether the interval since the last write is over."""
+        return time.monotonic() >= self._next_write
+
+    def save(self, state):
+        """Write the state; the earlier file stays whole until the new one is on the disk."""
+        started = time.monotonic()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        plain = {key: value for key, value in vars(state).items() if key not in _TENSORS}
+        header = json.dumps({"identity": self.identity, "state": plain})
+        arrays = {_STATE: np.frombuffer(header.encode(), dtype=np.uint8)}
+        for kind in _TENSORS:
+            arrays |= {f"{kind}/{position}": array for position, array in enumerate(getattr(state, kind))}
+        with atomic_path(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        now = time.monotonic()
+        self._next_write = now + max(self._seconds, 20 * (now - started))
+
+    def load(self):
+        """Return the saved state, or None where nothing has been saved.
+
+        Raises:
+            RunError: If the file is damaged, or was written by a different training.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                header = json.loads(arrays[_STATE].tobytes())
+                tensors = {name: arrays[name] for name in arrays.files if name != _STATE}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RunError(
+                f"{self.path}: the checkpoint is damaged ({error}). Remove the folder to start over."
+            ) from None
+        self._refuse_another(header["identity"])
+        return TrainingState(**header["state"], **{kind: _in_order(kind, tensors) for kind in _TENSORS})
+
+    def _refuse_another(self, received):
+        differing = [key for key in self.identity if received.get(key) != self.identity[key]]
+        if differing:
+            raise RunError(
+                f"{self.path}: the checkpoint is of another training: {', '.join(differing)} changed. "
+                "Put back what changed, or start a new run."
+            )
+
+
+def _in_order(kind, tensors):
+    count = sum(name.startswith(f"{kind}/") for name in tensors)
+    return [tensors[f"{kind}/{position}"] for position in range(count)]

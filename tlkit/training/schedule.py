@@ -1,0 +1,46 @@
+"""Stages and learning rates: what is chosen when the user leaves it open. No TensorFlow here.
+
+The ancestor of such rules is BiT-HyperRule (Kolesnikov et al. 2020, https://arxiv.org/abs/1912.11370, section 3.3):
+a few thresholds on the number of images in place of a search.
+"""
+
+import math
+
+from tlkit.recipe import Stage
+
+# Below this many training images an unfrozen block has more to forget than to learn from.
+FEW_IMAGES = 100
+# Steps after which the head of a frozen backbone no longer improves, and the bounds of the epochs that gives.
+HEAD_STEPS, HEAD_EPOCHS = 300, (5, 30)
+FINE_STEPS, FINE_EPOCHS = 200, (3, 10)
+
+
+def auto_stages(num_images, num_blocks, batch_size):
+    """Choose the stages from the number of training images: head first, then the upper blocks, gently.
+
+    Args:
+        num_images: Number of training images.
+        num_blocks: Number of blocks of the backbone.
+        batch_size: Images a step.
+
+    Returns:
+        List of `Stage`.
+    """
+    steps = math.ceil(num_images / batch_size)
+    head = Stage(unfreeze=0, epochs=_epochs(HEAD_STEPS, steps, HEAD_EPOCHS), learning_rate=1e-3)
+    if num_images < FEW_IMAGES or num_blocks < 2:
+        return [head]
+    fine = Stage(unfreeze=min(2, num_blocks), epochs=_epochs(FINE_STEPS, steps, FINE_EPOCHS), learning_rate=1e-4)
+    return [head, fine]
+
+
+def _epochs(total_steps, steps_per_epoch, bounds):
+    lowest, highest = bounds
+    return max(lowest, min(highest, math.ceil(total_steps / steps_per_epoch)))
+
+
+def describe_stage(stage):
+    """Return a stage in words, for the screen: `"2 blocks unfrozen, 10 epochs, adam 0.0001, cosine"`."""
+    unfrozen = {0: "head only", "all": "all blocks unfrozen", 1: "1 block unfrozen"}
+    what = unfrozen.get(stage.unfreeze, f"{stage.unfreeze} blocks unfrozen")
+    return f"{what}, {stage.epochs} epochs, {stage.optimizer} {stage.learning_rate:g}, {stage.schedule}"
