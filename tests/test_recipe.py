@@ -66,7 +66,7 @@ def test_mistakes_are_one_line_that_names_the_key(overrides, said):
 
 
 def test_a_missing_recipe_gets_the_nearest_name():
-    with pytest.raises(RecipeError, match="no recipe is called 'defualt'. Did you mean 'default'"):
+    with pytest.raises(RecipeError, match=r"no recipe is called 'defualt'\. Did you mean 'default'"):
         read_recipe("defualt")
 
 

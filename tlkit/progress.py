@@ -7,6 +7,9 @@ class Listener:
     def note(self, text):
         """Take one line worth knowing: a choice that was made, a fault that was met."""
 
+    def engine_needed(self):
+        """Take that the next thing done loads TensorFlow, which takes seconds."""
+
     def files_checked(self, done, total):
         """Take how many of the image files have been checked."""
 

@@ -160,16 +160,21 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
         TlkitError: In one line, for whatever the user can mend; then no run folder is left behind.
     """
     from tlkit.api.folds import cross_validate
+    from tlkit.api.job import describe_in_words
+    from tlkit.data.augment import training_view
     from tlkit.models.weights import check_weights
 
     listener = listener or Listener()
     if out and not resume:
         run_folder.new_run_path(recipe.backbone.name, "", out)
-    head = find_head(recipe.head.custom) if recipe.head.custom else None
     check_weights(recipe.backbone.name, recipe.backbone.weights)
+    training_view(recipe.data.augment, recipe.data.image_size, recipe.data.fit)  # refuses unknown policies and ops
+    head = find_head(recipe.head.custom) if recipe.head.custom else None
     data = load_data(
         source, tasks=dict(recipe.tasks), group_by=recipe.data.group_by, seed=recipe.seed, listener=listener
     )
+    for line in describe_in_words(data, recipe.data.folds):
+        listener.note(line)
 
     def train_on(split_data, out):
         return train_recipe(recipe, split_data, head=head, out=out, resume=resume, listener=listener)
@@ -279,6 +284,7 @@ def _run(recipe, data, make_model, out, resume, listener):
         return load_run(out)
     for number, stage in enumerate(recipe.stages):
         listener.note(f"stage {number}: {describe_stage(stage)}")
+    listener.engine_needed()
     model, ends = make_model()
     path = open_folder(recipe, data, out, resume)
     listener.note(f"run folder: {path}")

@@ -9,7 +9,7 @@ from tlkit import run as run_folder
 from tlkit.catalog import BACKBONES
 from tlkit.data.describe import describe_data
 from tlkit.errors import RunError
-from tlkit.evaluation.metrics import split_metrics
+from tlkit.evaluation.metrics import split_metrics, wilson_interval
 from tlkit.recipe import read_recipe
 from tlkit.training.schedule import auto_stages
 
@@ -35,6 +35,28 @@ def resolve(recipe, data, num_blocks):
     if values.backbone.weights not in {"imagenet", "none"}:
         values.backbone.weights = str(Path(values.backbone.weights).absolute())
     return values
+
+
+def describe_in_words(data, folds):
+    """Return lines for the screen: what the data are, what was left out, and how much a test on them can say."""
+    counts = ", ".join(f"{split} {count:,}" for split, count in data.counts().items())
+    lines = [f"{len(data):,} images, {', '.join(_describe_task(*item) for item in data.tasks.items())}: {counts}"]
+    if data.findings:
+        first = data.findings[0]
+        lines.append(f"{len(data.findings)} findings in the data; the first: {first['path']}: {first['problem']}")
+        lines.append(f"`tlkit audit {data.source}` and data.json name them all")
+    if len(data) < FEW_IMAGES and not folds:
+        split = primary_split(data)
+        count = len(data.indices(split))
+        low, high = wilson_interval(round(0.9 * count), count)
+        width = round(100 * (high - low))
+        wide = f"{count} {split} images: the 95 % interval will be some {width} points wide"
+        lines.append(f"{wide}; --folds 5 tests all {len(data)}")
+    return lines
+
+
+def _describe_task(name, task):
+    return f"{len(task.classes)} classes" + ("" if name == "label" else f" of {name}")
 
 
 def open_folder(recipe, data, out, resume):

@@ -4,8 +4,6 @@ import json
 
 import click
 
-from tlkit.cli.training import quiet_engine
-
 
 @click.command()
 @click.argument("run", metavar="RUN")
@@ -15,10 +13,11 @@ from tlkit.cli.training import quiet_engine
 def evaluate(run, data, tta, as_json):
     """Evaluate RUN, a run folder, on the images held out from it or on other data."""
     from tlkit import run as run_folder
+    from tlkit.cli.engine import load_engine
     from tlkit.cli.screen import Screen
 
     run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
-    quiet_engine()
+    load_engine()
     with Screen() as screen:
         from tlkit.api import evaluate as evaluate_run
 

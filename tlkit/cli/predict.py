@@ -4,8 +4,6 @@ import json
 
 import click
 
-from tlkit.cli.training import quiet_engine
-
 
 @click.command()
 @click.argument("run", metavar="RUN")
@@ -16,10 +14,11 @@ from tlkit.cli.training import quiet_engine
 def predict(run, paths, top, as_json, csv_file):
     """Predict images, or all images in folders, with RUN, a run folder."""
     from tlkit import run as run_folder
+    from tlkit.cli.engine import load_engine
     from tlkit.cli.screen import Screen
 
     run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
-    quiet_engine()
+    load_engine()
     with Screen() as screen:
         from tlkit.api import load_run
 

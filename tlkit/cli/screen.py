@@ -5,6 +5,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tlkit.cli.engine import load_engine
 from tlkit.progress import Listener
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -26,6 +27,9 @@ class Screen(Listener):
 
     def note(self, text):
         self._print(text)
+
+    def engine_needed(self):
+        load_engine()
 
     def files_checked(self, done, total):
         self._draw("checking files", done, total)

@@ -62,20 +62,11 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume):
     else:
         checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
         data = data or _recorded(out, None)[1]
-    quiet_engine()
     with Screen() as screen:
         from tlkit.api import finetune_recipe
 
         run = finetune_recipe(checked, data, out=out, resume=resume, listener=screen)
         print_result(run, screen)
-
-
-def quiet_engine():
-    """Keep the engine's start-up chatter off the screen; an environment variable that is already set wins."""
-    import os
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 def print_result(run, screen):

@@ -86,6 +86,8 @@ def _listing(source, parts):
 
 def _check_images(where, images):
     """Return images as a uint8 array or a list of uint8 arrays, each `(h, w)`, `(h, w, 1)` or `(h, w, 3)`."""
+    if not isinstance(images, list | tuple):
+        images = np.asarray(images)
     if isinstance(images, np.ndarray) and images.dtype != object:
         if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)) or 0 in images.shape:
             raise DataError(
@@ -128,9 +130,11 @@ def _label_texts(where, labels, n):
         raise DataError(f"{where}: labels must have the shape (n,). Received: {labels.shape}{advice}")
     if len(labels) != n:
         raise DataError(f"{where}: as many labels as images are needed. Received: {n} images and {len(labels)} labels")
-    if labels.dtype.kind not in "iubUSO":
-        raise DataError(f"{where}: labels must be whole numbers or strings. Received: {labels.dtype}")
-    texts = [value.decode() if isinstance(value, bytes) else str(value).strip() for value in labels.tolist()]
+    values = labels.tolist()
+    odd = [value for value in values if not isinstance(value, int | str | bytes)]
+    if odd:
+        raise DataError(f"{where}: labels must be whole numbers or strings. Received: {odd[0]!r} ({labels.dtype})")
+    texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value).strip() for value in values]
     if "" in texts:
         raise DataError(f"{where}: label {texts.index('')} is empty")
     return texts

@@ -16,6 +16,7 @@ from tlkit.errors import RecipeError, did_you_mean
 FITS = ("crop", "squash", "letterbox")
 CROP = 0.875  # side of the square that is kept, as a share of the shorter side
 PADDING = 127  # letterbox grey, near zero after scaling
+INTERPOLATION = "area when shrinking to half or less, else linear"
 
 REFLECT = cv2.BORDER_REFLECT_101  # no black corners to learn from
 

@@ -192,7 +192,12 @@ def _list(source, kinds):
         )
     if path is None:
         return list_arrays(source)
-    return list_npz(path) if suffix == ".npz" else list_folder(path)
+    if suffix == ".npz":
+        return list_npz(path)
+    try:
+        return list_folder(path)
+    except PermissionError as error:
+        raise DataError(f"{error.filename}: this folder may not be read; mend its permissions") from None
 
 
 def _audit(listing, progress):

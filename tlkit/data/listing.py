@@ -103,13 +103,13 @@ def list_folder(root):
 def _split_folders(root, top):
     """Return a dict of folder to split, empty if the folders of the first level are classes.
 
-    A class may well be called "train": it then holds images itself, or stands among other classes.
+    A class may well be called "train": it then stands among other classes and holds images itself.
     """
     splits = {folder: SPLIT_NAMES[folder.lower()] for folder in top if folder.lower() in SPLIT_NAMES}
-    train = next((folder for folder, split in splits.items() if split == "train"), None)
-    if train is None or _images_in(root / train):
-        return {}
-    return splits if _subfolders(root / train) else {}
+    if len(splits) == len(top):
+        return splits
+    train = [root / folder for folder, split in splits.items() if split == "train"]
+    return splits if train and _subfolders(train[0]) and not _images_in(train[0]) else {}
 
 
 def _add_classes(found, folder, split):
@@ -200,7 +200,12 @@ def list_csv(path, task_names):
     header = list(rows[0][1])
     for column in ("path", *task_names):
         if column not in header:
-            hint = f" (`--task {header[-1]}=single_label` names another label column)" if column == "label" else ""
+            others = [name for name in header if name not in ("path", "split", "group")]
+            hint = (
+                f" `--task {others[-1]}=single_label` names another label column."
+                if column == "label" and others
+                else ""
+            )
             near = did_you_mean(column, header)
             raise DataError(f"{path}: no column {column!r}; the columns are {', '.join(header)}.{near}{hint}")
     cells = {name: [row[name] for _, row in rows] for name in header}

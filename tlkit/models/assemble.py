@@ -89,9 +89,14 @@ def cut(model, ends, unfreeze, tasks):
             f"Layer {ends[-1 - unfreeze]!r} of {model.name} is no block end: something after it also depends on "
             "something before it. Name a layer that everything passes through."
         ) from error
-    inside = keras.Model(model.inputs[0], end, name=f"{model.name}_frozen")
-    image = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype, name="image")
-    return keras.Model(image, inside(image, training=False), name=f"{model.name}_prefix"), suffix
+    return _Frozen(model.inputs[0], end, name=f"{model.name}_prefix"), suffix
+
+
+class _Frozen(keras.Model):
+    """A model that is always called in inference mode. Only ever computed with, never saved."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=False, mask=mask)
 
 
 def freeze(model, ends, unfreeze, batch_norm="frozen"):
