@@ -79,3 +79,27 @@ def write_photos(folder, classes=("a", "b"), per_class=12, size=48, seed=0):
             suffix = "png" if i % 2 else "jpg"
             Image.fromarray(pixels).save(folder / name / f"{i:02}.{suffix}")
     return folder
+
+
+TINY = ("data.image_size=32", "data.batch_size=8")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """`--set` texts that make a run take seconds: 32 pixels, batches of 8; the weights are Lite0's real ones."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A completed run of three epochs on 24 photos, two of them with a block unfrozen."""
+    from tlkit.api import finetune_recipe
+    from tlkit.recipe import read_recipe
+
+    folder = tmp_path_factory.mktemp("tiny")
+    stages = [
+        {"unfreeze": 0, "epochs": 2, "learning_rate": 1e-2},
+        {"unfreeze": 1, "epochs": 1, "learning_rate": 1e-3},
+    ]
+    recipe = read_recipe("default", TINY, {"stages": stages})
+    return finetune_recipe(recipe, write_photos(folder / "photos"), out=folder / "run")

@@ -57,7 +57,7 @@ def atomic_path(path):
 def write_text(path, text):
     """Write UTF-8 text atomically, with `\\n` line ends on every system."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, "utf-8", newline="\n")
+        temporary.write_text(text, "utf-8", errors="surrogateescape", newline="\n")  # a file name may be any bytes
 
 
 def write_json(path, value):

@@ -34,18 +34,18 @@ FOLDERS = {
     "images without classes": (["a.png", "b.png"], "2 images, but no class folders"),
     "flat splits": (["train/a.png", "test/b.png"], "2 images, but no class folders"),
     "one class": (numbered("ant"), "a classifier needs at least two classes; only 'ant' was found"),
-    "too few": (numbered("ant") + ["bee/0.png", "bee/1.png"], "class 'bee' has 2 usable images in 2 groups"),
+    "too few": ([*numbered("ant"), "bee/0.png", "bee/1.png"], "class 'bee' has 2 usable images in 2 groups"),
     "nothing to train on": (numbered("val/a", "val/b", "test/a", "test/b"), "there is nothing to train on"),
     "class only in test": (
         numbered("train/ant", "train/bee", "test/ant", "test/wasp"),
-        "class 'wasp' has 0 usable images in 0 groups",
+        "class 'wasp' of `label` has no training images (it has images in test): move some to train",
     ),
     "class only in val": (
         numbered("train/ant", "train/bee", "val/ant", "val/wasp"),
         "class 'wasp' of `label` has no training images (it has images in val)",
     ),
     "too few to carve": (
-        numbered("train/ant", "test/ant", "test/bee") + ["train/bee/0.png"],
+        [*numbered("train/ant", "test/ant", "test/bee"), "train/bee/0.png"],
         "class 'bee' has 1 usable image in 1 group; taking a val split out of train takes at least 2",
     ),
 }

@@ -238,7 +238,9 @@ def test_arrays(shape, labels):
     assert len(data.tasks["label"].classes) == 3
     assert data.counts().keys() == {"train", "val", "test"}
     assert data.read(4).shape == (6, 5, 3)
-    assert np.array_equal(data.read(4)[..., 1], images[4] if images.ndim == 3 else images[4, ..., -1 if shape[-1] == 1 else 1])
+    assert np.array_equal(
+        data.read(4)[..., 1], images[4] if images.ndim == 3 else images[4, ..., -1 if shape[-1] == 1 else 1]
+    )
     assert load((images, labels)).fingerprint == data.fingerprint
 
 
@@ -258,7 +260,9 @@ def test_npz(tmp_path, names):
     images = np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8)
     labels = np.arange(60) % 3
     if names:
-        np.savez(tmp_path / "d.npz", **dict(zip(names, (images[:40], labels[:40], images[40:], labels[40:]), strict=True)))
+        np.savez(
+            tmp_path / "d.npz", **dict(zip(names, (images[:40], labels[:40], images[40:], labels[40:]), strict=True))
+        )
     else:
         np.savez(tmp_path / "d.npz", images=images, labels=labels)
     data = load(tmp_path / "d.npz")

@@ -168,7 +168,7 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
     if out and not resume:
         run_folder.new_run_path(recipe.backbone.name, "", out)
     check_weights(recipe.backbone.name, recipe.backbone.weights)
-    training_view(recipe.data.augment, recipe.data.image_size, recipe.data.fit)  # refuses unknown policies and ops
+    training_view(recipe.data.augment, image_size=224, fit=recipe.data.fit)  # refuses unknown policies and ops
     head = find_head(recipe.head.custom) if recipe.head.custom else None
     data = load_data(
         source, tasks=dict(recipe.tasks), group_by=recipe.data.group_by, seed=recipe.seed, listener=listener
@@ -217,7 +217,7 @@ def evaluate(run, *, data=None, tta="none", listener=None):
         RunError: If the run is not complete, or its own data changed since.
         DataError: If the given data can't be used, or has classes that the run doesn't know.
     """
-    from tlkit.api.evaluate import evaluate_run
+    from tlkit.api.scoring import evaluate_run
 
     return evaluate_run(load_run(run), data, tta, listener or Listener())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.catalog import BACKBONES
+from tlkit.data.augment import INTERPOLATION
 from tlkit.data.describe import describe_data
 from tlkit.errors import RunError
 from tlkit.evaluation.metrics import split_metrics, wilson_interval
@@ -242,7 +243,7 @@ def _describe_inputs(recipe, data):
     return {
         "image_size": recipe.data.image_size,
         "fit": recipe.data.fit,
-        "interpolation": "area when shrinking, cubic when enlarging",
+        "interpolation": INTERPOLATION,
         "channels": "RGB",
         "range": [0, 255],
         "batch_size": recipe.data.batch_size,

@@ -31,6 +31,8 @@ def list_npz(path):
     Raises:
         DataError: If the file or its arrays can't be used.
     """
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not an .npz file that can be read: it is no archive of arrays")
     try:
         with np.load(path, allow_pickle=False) as archive:
             for layout in NPZ_LAYOUTS:

@@ -227,9 +227,9 @@ def _tuples(value):
 
 
 def _reason(error):
-    """Return one line for what a transform complains about; pydantic's errors say it in their first entry."""
-    if hasattr(error, "errors"):
-        first = error.errors()[0]
+    """Return one line for what a transform complains about; where pydantic is the cause, its first complaint."""
+    if hasattr(error.__cause__, "errors"):
+        first = error.__cause__.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         return f"{place}: {first['msg']}. Received: {first['input']!r}"
     return " ".join(str(error).split())

@@ -116,7 +116,7 @@ def _png(data):
         body = memoryview(data)[position + 8 : position + 8 + length]
         if kind == b"IEND":
             return Header("PNG", width, height, alpha, orientation)
-        if kind == b"IDAT" and position + 12 + length <= len(data):
+        if kind in (b"IHDR", b"IDAT") and position + 12 + length <= len(data):
             (crc,) = struct.unpack_from(">I", data, position + 8 + length)
             if zlib.crc32(body, zlib.crc32(kind)) != crc:
                 raise DecodeError("damaged: the PNG data fail their checksum")

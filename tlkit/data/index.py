@@ -235,7 +235,6 @@ def _index(listing, hashes, usable, kinds, seed, make_splits):
     given = np.array([listing.split[i] for i in usable]) if listing.split else None
     if make_splits:
         split, splits_given = _split(given, paths, groups, labels, tasks, seed)
-        _no_unknown_classes(split, labels, tasks, splits_given)
     else:
         split, splits_given = given.astype("<U5"), False
     data = Data(
@@ -271,11 +270,14 @@ def _split(given, paths, groups, labels, tasks, seed):
     names = set() if given is None else set(given.tolist())
     if len(names) < 2:
         need_groups(groups, labels, tasks, 3, "splitting into train, val and test")
-        return assign(paths, groups, labels, FRACTIONS, seed), False
+        made = assign(paths, groups, labels, FRACTIONS, seed)
+        _no_unknown_classes(made, labels, tasks, "its groups are tied to other classes: make smaller groups")
+        return made, False
     if "train" not in names:
         raise DataError(
             f"the splits are {' and '.join(sorted(names))}: there is nothing to train on; add a train split"
         )
+    _no_unknown_classes(given, labels, tasks, "move some to train")
     if "val" in names:
         return given.astype("<U5"), True
     train = given == "train"
@@ -286,7 +288,7 @@ def _split(given, paths, groups, labels, tasks, seed):
     return carve(paths, groups, labels, given, seed), True
 
 
-def _no_unknown_classes(split, labels, tasks, splits_given):
+def _no_unknown_classes(split, labels, tasks, advice):
     for name, task in tasks.items():
         trained = set(labels[name][split == "train"].tolist())
         for index, class_name in enumerate(task.classes):
@@ -294,9 +296,6 @@ def _no_unknown_classes(split, labels, tasks, splits_given):
                 continue
             elsewhere = [part for part in SPLITS if (labels[name][split == part] == index).any()]
             where = f"it has images in {' and '.join(elsewhere)}" if elsewhere else "none of its images can be used"
-            advice = (
-                "move some to train" if splits_given else "its groups are tied to other classes: make smaller groups"
-            )
             raise DataError(f"class {class_name!r} of `{name}` has no training images ({where}): {advice}")
 
 

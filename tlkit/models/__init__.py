@@ -1,1 +1,1 @@
-"""Models: backbones, heads, weights, and how they become one graph that can be cut."""
+"""Backbones, their weights, heads, and the models made of them."""

@@ -150,7 +150,7 @@ def _build(backbone, image_size, include_top):
     module, _, function = backbone.builder.partition(":")
     builder = getattr(importlib.import_module(module), function)
     image = keras.Input((image_size, image_size, 3), name="image")
-    options = {"input_tensor": SCALINGS[backbone.scaling](image), "include_top": include_top, "name": backbone.name}
+    options = {"input_tensor": SCALINGS[backbone.scaling](image), "include_top": include_top}
     accepted = inspect.signature(builder).parameters
     if "weights" in accepted:
         options |= {"weights": None, "input_shape": (image_size, image_size, 3)}

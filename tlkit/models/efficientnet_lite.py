@@ -54,7 +54,7 @@ def efficientnet_lite2(**options):
     return efficientnet_lite(width=1.1, depth=1.2, dropout=0.3, **options)
 
 
-def efficientnet_lite(*, width, depth, dropout, input_tensor, include_top, name):
+def efficientnet_lite(*, width, depth, dropout, input_tensor, include_top):
     """Build an EfficientNet-Lite on `input_tensor`.
 
     Args:
@@ -63,7 +63,6 @@ def efficientnet_lite(*, width, depth, dropout, input_tensor, include_top, name)
         dropout: Fraction in [0, 1) dropped before the classifier.
         input_tensor: KerasTensor `(batch, height, width, 3)`, scaled as `(x - 127) / 128`.
         include_top: Whether the 1000-class ImageNet classifier is part of it.
-        name: Name of the model.
 
     Returns:
         `keras.Model`: to the feature map `(batch, height / 32, width / 32, 1280)`, or to probabilities `(batch, 1000)`.
@@ -81,7 +80,7 @@ def efficientnet_lite(*, width, depth, dropout, input_tensor, include_top, name)
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = layers.Dropout(dropout, name="top_dropout")(x)
         x = layers.Dense(1000, activation="softmax", name="predictions")(x)
-    return keras.Model(keras.utils.get_source_inputs(input_tensor), x, name=name)
+    return keras.Model(keras.utils.get_source_inputs(input_tensor), x)
 
 
 def _plan(width, depth):

@@ -87,7 +87,8 @@ def _read_config(path):
                 raise WeightsError(
                     f"{path}: refused, because its config.json has {size} bytes (limit {LARGEST_CONFIG})."
                 )
-            return json.loads(archive.read("config.json"))
+            config = json.loads(archive.read("config.json"))
+            return config | {"compile_config": None}  # Keras leaves it aside, too, when it does not compile
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: there is no such file.") from error
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:

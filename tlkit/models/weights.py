@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import os
 import tempfile
-import urllib.error
 import urllib.request
 import warnings
 import zipfile
@@ -110,12 +109,14 @@ def _verify(path, expected):
 
 def _open(name):
     """Open the connection from which the backbone's ImageNet weights can be read."""
+    source, path = BACKBONES[name].weights, cached_file(name)
     try:
-        return urllib.request.urlopen(BACKBONES[name].weights.url, timeout=PROBE_SECONDS)
-    except (urllib.error.URLError, OSError) as error:
+        return urllib.request.urlopen(source.url, timeout=PROBE_SECONDS)
+    except OSError as error:  # a URLError is one, too
         raise WeightsError(
-            f"The ImageNet weights of {name} are not here and can't be downloaded ({getattr(error, 'reason', error)}). "
-            f"Put {BACKBONES[name].weights.url} at {cached_file(name)}, or use {DEFAULT_BACKBONE}: it needs none."
+            f"The ImageNet weights of {name} are missing and can't be downloaded ({getattr(error, 'reason', error)}). "
+            f"Put the file {path.name} into {path.parent} (it is {source.url}), or use {DEFAULT_BACKBONE}, which needs "
+            "no download."
         ) from error
 
 

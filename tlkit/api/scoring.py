@@ -43,7 +43,7 @@ def _own_data(run, listener):
     if recorded["source"] == "arrays":
         raise RunError(f"{run.path}: the run was trained on arrays; give the data to evaluate on.")
     data = load(recorded["source"], tasks=dict(recipe.tasks), split=False, progress=listener.files_checked)
-    with (run.path / run_folder.SPLITS).open(encoding="utf-8", newline="") as file:
+    with (run.path / run_folder.SPLITS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         split_of = {row["path"]: row["split"] for row in csv.DictReader(file)}
     split = np.array([split_of.get(path, "") for path in data.paths])
     data = with_split(data, split)

@@ -1,0 +1,188 @@
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tlkit.data.augment import FITS, POLICIES, TEST_TIME_VIEWS, evaluation_view, training_view, view_seed
+from tlkit.errors import RecipeError
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [(60, 90), (400, 300), (5, 3), (1, 1), (2, 300)])
+def test_a_view_is_always_uint8_and_square(policy, fit, size):
+    source = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    view = training_view(policy, 32, fit)
+    for seed in range(5):
+        rendered = view(source, seed)
+        assert (rendered.shape, rendered.dtype) == ((32, 32, 3), np.uint8)
+        assert rendered.flags.c_contiguous
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_view_is_a_function_of_image_and_seed(image, policy):
+    """Trap 8: whatever was rendered before, in whatever thread, and by whichever pipeline."""
+    view = training_view(policy, 32)
+    expected = {seed: view(image, seed) for seed in range(40)}
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(40), 3)).tolist()
+    with ThreadPoolExecutor(4) as pool:
+        for seed, rendered in zip(order, pool.map(lambda seed: view(image, seed), order), strict=True):
+            assert np.array_equal(rendered, expected[seed])
+    again = training_view(policy, 32)
+    assert all(np.array_equal(again(image, seed), expected[seed]) for seed in reversed(range(40)))
+    if policy != "none":
+        assert len({rendered.tobytes() for rendered in expected.values()}) > 30
+
+
+def test_a_view_is_the_same_in_another_process(image):
+    code = (
+        "import numpy as np, zlib; from tlkit.data.augment import training_view, view_seed;"
+        "image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8);"
+        "view = training_view('heavy', 32);"
+        "print(zlib.crc32(b''.join(view(image, view_seed(1, 2, i)).tobytes() for i in range(20))))"
+    )
+    outputs = {
+        subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(outputs) == 1
+
+
+def test_threads_hold_their_own_pipelines(image):
+    """Trap 8: one pipeline shared by threads gives whatever the last `set_random_seed` of any of them says."""
+    view = training_view("heavy", 16)
+    expected = [view(image, seed) for seed in range(20)]
+    wrong = []
+
+    def render():
+        for seed in range(20):
+            if not np.array_equal(view(image, seed), expected[seed]):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=render) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_view_seeds_differ_in_every_argument():
+    seeds = {view_seed(seed, epoch, index) for seed in range(5) for epoch in range(20) for index in range(50)}
+    assert len(seeds) == 5 * 20 * 50
+    assert view_seed(3, 1, 4) == view_seed(3, 1, 4)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_without_augmentation_training_sees_the_evaluation_view(image):
+    for fit in FITS:
+        assert np.array_equal(training_view("none", 32, fit)(image, 7), evaluation_view(image, 32, fit))
+
+
+@pytest.mark.parametrize("side", [32, 300])
+def test_crop_keeps_the_middle(side):
+    image = np.zeros((80, 120, 3), np.uint8)
+    image[5:75, 25:95] = 255  # 0.875 of the shorter side
+    assert (evaluation_view(image, side, "crop") == 255).all()
+    image[5:75, 24] = 99  # just outside
+    assert (evaluation_view(image, side, "crop") == 255).all()
+
+
+def test_squash_keeps_every_corner():
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:20, :40] = 255
+    view = evaluation_view(image, 20, "squash")
+    assert (view[:10, :10] == 255).all()
+    assert (view[10:] == 0).all()
+    assert (view[:, 10:] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 80), (80, 40), (4, 8)])
+def test_letterbox_keeps_the_aspect_and_pads_with_grey(shape):
+    view = evaluation_view(np.full((*shape, 3), 255, np.uint8), 16, "letterbox")
+    view = view if shape[0] < shape[1] else view.transpose(1, 0, 2)
+    assert (view[4:12] == 255).all()
+    assert (view[:4] == 127).all()
+    assert (view[12:] == 127).all()
+
+
+def test_shrinking_does_not_alias():
+    stripes = np.zeros((512, 512, 3), np.uint8)
+    stripes[:, ::2] = 255
+    view = evaluation_view(stripes, 64, "squash")
+    assert np.abs(view.astype(int) - 127).max() <= 1
+    crop = [{"op": "RandomResizedCrop", "scale": [0.9, 1.0]}]
+    assert np.abs(training_view(crop, 64)(stripes, 0).astype(int) - 127).max() <= 20
+
+
+def test_flip_predicts_the_image_and_its_mirror(image):
+    square = evaluation_view(image, 16)
+    plain, mirrored = (view(square) for view in TEST_TIME_VIEWS["flip"])
+    assert np.array_equal(plain, square)
+    assert np.array_equal(mirrored, square[:, ::-1])
+    assert [view(square) is square for view in TEST_TIME_VIEWS["none"]] == [True]
+
+
+def test_a_recipe_may_list_its_own_ops(image):
+    flip = training_view([{"op": "HorizontalFlip", "p": 1.0}], 32)
+    assert np.array_equal(flip(image, 0), evaluation_view(image, 32)[:, ::-1])
+    smaller = training_view([{"op": "CenterCrop", "height": 8, "width": 8, "p": 1.0}], 32)
+    assert smaller(image, 0).shape == (32, 32, 3)
+    assert training_view([], 32)(image, 0).shape == (32, 32, 3)
+
+
+def test_squash_and_letterbox_are_kept_under_a_random_crop():
+    image = np.full((20, 60, 3), 255, np.uint8)
+    view = training_view([{"op": "RandomResizedCrop", "scale": [1.0, 1.0], "ratio": [1.0, 1.0]}], 30, "letterbox")
+    assert np.array_equal(view(image, 0), evaluation_view(image, 30, "letterbox"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "fragment"),
+    [
+        ("lihgt", "Did you mean 'light'?"),
+        ([{"op": "HorizontalFlipp"}], r"`augment.0`: unknown op 'HorizontalFlipp'. Did you mean 'HorizontalFlip'?"),
+        ([{"op": "HorizontalFlip", "prob": 1}], r"HorizontalFlip takes p. Received: 'prob'"),
+        ([{"op": "HorizontalFlip"}, {"op": "Affine", "rotat": 3}], r"`augment.1`: .* Did you mean 'rotate'?"),
+        ([{"op": "HorizontalFlip", "p": 2}], r"p: Input should be less than or equal to 1. Received: 2"),
+        ([{"op": "RandomResizedCrop", "scale": [2, 3]}], r"RandomResizedCrop: scale"),
+        ([{"p": 0.5}], "must be a table with the key `op`"),
+        (["HorizontalFlip"], "must be a table with the key `op`"),
+        ([{"op": "Normalize"}], "doesn't return uint8 RGB images"),
+        ([{"op": "Compose"}], "unknown op 'Compose'"),
+        ([{"op": "BBoxSafeRandomCrop"}], "can't be used on images alone"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(policy, fragment):
+    with pytest.raises(RecipeError, match=fragment) as caught:
+        training_view(policy, 32)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_fit_is_refused(image):
+    with pytest.raises(RecipeError, match="Did you mean 'squash'"):
+        evaluation_view(image, 32, "squish")
+    with pytest.raises(RecipeError, match="Did you mean 'crop'"):
+        training_view("none", 32, "corp")
+
+
+def test_albumentations_may_not_call_home():
+    """Trap 8: its import asks the network for a newer version unless told not to."""
+    code = (
+        "import socket; socket.socket.connect = None; socket.getaddrinfo = None;"
+        "from tlkit.data.augment import training_view; training_view('light', 32);"
+        "import os; print(os.environ['NO_ALBUMENTATIONS_UPDATE'])"
+    )
+    bare = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=bare)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")

@@ -1,0 +1,175 @@
+import subprocess
+import sys
+import threading
+import time
+import zlib
+
+import numpy as np
+import pytest
+
+from tlkit.data.augment import evaluation_view, training_view, view_seed
+from tlkit.data.index import load
+from tlkit.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from tlkit.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def data():
+    images = np.random.default_rng(0).integers(0, 256, (50, 20, 24, 3), dtype=np.uint8)
+    return load((images, np.arange(50) % 3))
+
+
+SETTINGS = {"image_size": 16, "batch_size": 8, "augment": "heavy", "seed": 3, "epochs": 4}
+
+
+def stream(data, **changes):
+    return list(training_batches(data, data.indices("train"), **(SETTINGS | changes)))
+
+
+def assert_same(received, expected):
+    assert len(received) == len(expected)
+    for one, other in zip(received, expected, strict=True):
+        assert np.array_equal(one["image"], other["image"])
+        assert np.array_equal(one["index"], other["index"])
+        assert np.array_equal(one["labels"]["label"], other["labels"]["label"])
+
+
+def test_batches_hold_what_they_say(data):
+    train = data.indices("train")
+    batches = stream(data)
+    per_epoch = steps_per_epoch(len(train), 8)
+    assert len(batches) == 4 * per_epoch
+    assert [len(batch["index"]) for batch in batches[:per_epoch]] == [8] * (per_epoch - 1) + [len(train) % 8 or 8]
+    for batch in batches:
+        n = len(batch["index"])
+        assert (batch["image"].shape, batch["image"].dtype) == ((n, 16, 16, 3), np.uint8)
+        assert batch["index"].dtype == np.int64
+        assert batch["labels"]["label"].dtype == np.int32
+        assert np.array_equal(batch["labels"]["label"], data.labels["label"][batch["index"]])
+
+
+def test_every_epoch_shows_every_image_once_in_another_order(data):
+    train = data.indices("train")
+    per_epoch = steps_per_epoch(len(train), 8)
+    batches = stream(data)
+    orders = [
+        np.concatenate([batch["index"] for batch in batches[epoch * per_epoch : (epoch + 1) * per_epoch]])
+        for epoch in range(4)
+    ]
+    assert all(np.array_equal(np.sort(order), train) for order in orders)
+    assert len({order.tobytes() for order in orders}) == 4
+
+
+def test_an_image_in_a_batch_is_its_view(data):
+    per_epoch = steps_per_epoch(len(data.indices("train")), 8)
+    view = training_view("heavy", 16)
+    for step, batch in enumerate(stream(data, views=2)):
+        epoch = step // per_epoch
+        for image, i in zip(batch["image"], batch["index"].tolist(), strict=True):
+            assert np.array_equal(image, view(data.read(i), view_seed(3, epoch % 2, i)))
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2, 4])
+def test_the_number_of_threads_changes_nothing(data, threads):
+    assert_same(stream(data, threads=threads), stream(data))
+
+
+def test_the_seed_changes_order_and_views(data):
+    one, other = stream(data), stream(data, seed=4)
+    assert not np.array_equal(one[0]["index"], other[0]["index"])
+
+
+def test_views_repeat_after_k_epochs(data):
+    per_epoch = steps_per_epoch(len(data.indices("train")), 8)
+
+    def seen(batches, epoch):
+        chosen = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+        return {int(i): image.tobytes() for b in chosen for i, image in zip(b["index"], b["image"], strict=True)}
+
+    batches = stream(data, views=3)
+    assert seen(batches, 0) == seen(batches, 3)
+    assert seen(batches, 0) != seen(batches, 1)
+    fresh = stream(data)
+    assert seen(fresh, 0) == seen(batches, 0)
+    assert seen(fresh, 0) != seen(fresh, 3)
+
+
+@pytest.mark.parametrize("step", [0, 1, 4, 5, 13, 19, 20, 99])
+def test_a_stream_resumes_at_any_step(data, step):
+    assert_same(stream(data, start_step=step), stream(data)[step:])
+
+
+def test_a_restarted_process_sees_the_same_batches():
+    code = (
+        "import numpy as np, zlib; from tlkit.data.index import load; from tlkit.data.pipeline import training_batches;"
+        "images = np.random.default_rng(0).integers(0, 256, (50, 20, 24, 3), dtype=np.uint8);"
+        "data = load((images, np.arange(50) % 3));"
+        f"batches = training_batches(data, data.indices('train'), start_step=7, **{SETTINGS});"
+        "print(zlib.crc32(b''.join(b['image'].tobytes() + b['index'].tobytes() for b in batches)))"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    images = np.random.default_rng(0).integers(0, 256, (50, 20, 24, 3), dtype=np.uint8)
+    batches = stream(load((images, np.arange(50) % 3)))[7:]
+    expected = zlib.crc32(b"".join(b["image"].tobytes() + b["index"].tobytes() for b in batches))
+    assert int(done.stdout) == expected
+    assert done.stderr == ""
+
+
+def test_evaluation_keeps_the_order_given(data):
+    chosen = np.array([40, 3, 3, 17, 8])
+    batches = list(evaluation_batches(data, chosen, image_size=16, batch_size=2, fit="squash"))
+    assert [batch["index"].tolist() for batch in batches] == [[40, 3], [3, 17], [8]]
+    assert np.array_equal(batches[2]["image"][0], evaluation_view(data.read(8), 16, "squash"))
+    assert list(evaluation_batches(data, chosen[:0], image_size=16, batch_size=2)) == []
+
+
+def test_only_a_few_batches_are_ahead_of_the_reader(data):
+    made = []
+
+    class Watched:
+        labels = data.labels
+
+        def read(self, i):
+            made.append(i)
+            return data.read(i)
+
+    batches = training_batches(Watched(), np.arange(50), image_size=8, batch_size=1, epochs=100, threads=2)
+    next(batches)
+    time.sleep(0.3)
+    assert len(made) <= 10
+
+
+def test_a_reader_may_leave_early(data):
+    before = threading.active_count()
+    batches = training_batches(data, data.indices("train"), **SETTINGS)
+    next(batches)
+    del batches
+    for _ in range(50):
+        if threading.active_count() <= before:
+            break
+        time.sleep(0.1)
+    assert threading.active_count() <= before
+
+
+def test_a_file_that_vanished_is_named(photos):
+    data = load(photos)
+    (photos / data.paths[5]).unlink()
+    with pytest.raises(DataError, match=r"can't be read: No such file or directory"):
+        list(evaluation_batches(data, np.arange(len(data)), image_size=16, batch_size=4))
+
+
+def test_files_and_arrays_give_the_same_batches(photos):
+    from_files = load(photos)
+    arrays = [from_files.read(i) for i in range(len(from_files))]
+    from_arrays = load((arrays, from_files.labels["label"]))
+    indices = np.arange(len(arrays))
+    one, other = (
+        list(training_batches(data, indices, image_size=16, batch_size=5)) for data in (from_files, from_arrays)
+    )
+    assert_same(one, other)
+
+
+def test_grain_is_imported_in_silence():
+    code = "import tlkit.data.pipeline, sys; print('tensorflow' in sys.modules, 'albumentations' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("False False", "")
