@@ -1,6 +1,7 @@
 """What a user can get wrong, said in one line: where, what was expected, what was received, what to do."""
 
 import difflib
+import signal
 
 
 class TlkitError(Exception):
@@ -17,6 +18,22 @@ class DataError(TlkitError):
 
 class WeightsError(TlkitError):
     """Weights that are missing, damaged or made for another net."""
+
+
+class Stopped(BaseException):
+    """The user or the system asked a run to stop, and its state has been saved.
+
+    Args:
+        signal_number: SIGINT or SIGTERM.
+        resume: What to type to go on.
+
+    Attributes:
+        status: Exit status for the process: 128 plus the signal's number.
+    """
+
+    def __init__(self, signal_number, resume):
+        super().__init__(f"{signal.Signals(signal_number).name}: stopped and saved. To go on: {resume}")
+        self.status = 128 + signal_number
 
 
 class RunError(TlkitError):

@@ -208,7 +208,7 @@ def test_arrays_and_a_model_of_ones_own_train_in_python(tmp_path):
     stages = [{"unfreeze": "all", "epochs": 20, "learning_rate": 3e-2}]
     run = tlkit.finetune(model, data, stages=stages, out=tmp_path / "run", block_ends=["block1", "block2"])
     assert run.accuracy == 1.0
-    with pytest.raises(TlkitError, match="pass `block_ends):
+    with pytest.raises(TlkitError, match="pass `block_ends"):
         tlkit.finetune(model, data, stages=stages, out=tmp_path / "other")
 
 

@@ -60,7 +60,7 @@ def test_a_forward_pass_is_finite_and_gives_probabilities(net):
 
 
 def test_the_graph_is_flat(net):
-    """Nothing is called twice and nothing is a model within the model (but ConvNeXt's pairs of norm and convolution)."""
+    """Nothing is called twice, and nothing is a model within the model but ConvNeXt's pairs of norm and convolution."""
     _, _, model, _ = net
     for operation in model.operations:
         assert operation.output is not None  # raises where an operation has several outputs

@@ -69,7 +69,11 @@ def legacy_file(content, storages=()):
 
 
 def test_it_reads_offsets_strides_and_shared_storages(torch):
-    tensors = {"a": _Tensor("0", 7, 1, (2, 3), (3, 1)), "b": _Tensor("0", 7, 0, (3, 2), (1, 3)), "c": _Tensor("1", 1, 0, (), ())}
+    tensors = {
+        "a": _Tensor("0", 7, 1, (2, 3), (3, 1)),
+        "b": _Tensor("0", 7, 0, (3, 2), (1, 3)),
+        "c": _Tensor("1", 1, 0, (), ()),
+    }
     arrays = parse_pth(legacy_file(collections.OrderedDict(tensors), {"0": range(7), "1": [9]}), "file")
     assert list(arrays) == ["a", "b", "c"]
     np.testing.assert_array_equal(arrays["a"], [[1, 2, 3], [4, 5, 6]])
@@ -108,7 +112,8 @@ def test_a_tampered_file_is_refused_before_it_is_interpreted(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("offset", "shape", "strides"), [(0, (8,), (1,)), (6, (2,), (1,)), (0, (2, 2), (1, 6)), (0, (2,), (-1,)), (-1, (2,), (1,))]
+    ("offset", "shape", "strides"),
+    [(0, (8,), (1,)), (6, (2,), (1,)), (0, (2, 2), (1, 6)), (0, (2,), (-1,)), (-1, (2,), (1,))],
 )
 def test_a_tensor_beyond_its_storage_is_refused(torch, offset, shape, strides):
     content = legacy_file(collections.OrderedDict(a=_Tensor("0", 7, offset, shape, strides)), {"0": range(7)})

@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from tlkit import __version__
-from tlkit.errors import TlkitError, did_you_mean
+from tlkit.errors import Stopped, TlkitError, did_you_mean
 
 # Command to its one line of help: the modules stay unloaded while `tlkit --help` prints the list.
 COMMANDS = {
@@ -56,6 +56,8 @@ def main():
     signal.signal(signal.SIGTERM, _terminate)
     try:
         status = cli.main(standalone_mode=False)
+    except Stopped as stopped:
+        status = _say(str(stopped), stopped.status)
     except click.exceptions.Abort:
         status = _say("interrupted", 130)
     except KeyboardInterrupt:

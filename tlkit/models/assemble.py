@@ -57,7 +57,17 @@ def _check_logits(logits, tasks):
 
 
 def logits_of(model, tasks):
-    """Return `dict` from task to the KerasTensor of its logits `(batch, num_outputs)`."""
+    """Return `dict` from task to the KerasTensor of its logits `(batch, num_outputs)`.
+
+    Raises:
+        TlkitError: If the model does not end in an Activation layer per task, called like the task.
+    """
+    named = {operation.name: operation for operation in model.operations}
+    for name in tasks:
+        if not isinstance(named.get(name), layers.Activation):
+            raise TlkitError(
+                f"Model {model.name!r} must end in an Activation layer called {name!r}, on that task's logits."
+            )
     return {name: model.get_layer(name).input for name in tasks}
 
 

@@ -14,10 +14,10 @@ from keras import layers, ops
 
 from tlkit.catalog import BACKBONES
 from tlkit.errors import TlkitError, WeightsError, did_you_mean
-from tlkit.models import weights as weight_files
 from tlkit.models.efficientnet_lite import load_pytorch
 from tlkit.models.pth import read_pth
 from tlkit.models.reader import read_model
+from tlkit.models.weights import count_arrays, find_backbone, find_weights, read_h5
 
 # Per channel, red first. The Caffe mean is of the photos as they are, the others of photos divided by 255.
 CAFFE_MEAN = (123.68, 116.779, 103.939)
@@ -108,13 +108,6 @@ def build_classifier(name, *, weights=None):
     return model
 
 
-def find_backbone(name):
-    """Return the catalog's entry, or raise `TlkitError` with the nearest name."""
-    if name not in BACKBONES:
-        raise TlkitError(f"There is no backbone {name!r}.{did_you_mean(name, BACKBONES)} `tlkit backbones` lists them.")
-    return BACKBONES[name]
-
-
 def block_ends(model, block_ends=None):
     """Return the names of the block ends of a model, first block first.
 
@@ -190,7 +183,7 @@ def _set_normalization(model):
 
 def _load(model, backbone, weights):
     """Put the named weights into the model, checking that they are this net's."""
-    path = weight_files.find_weights(backbone.name, weights)
+    path = find_weights(backbone.name, weights)
     if path is None:
         return
     if path.suffix == ".pth":
@@ -205,12 +198,12 @@ def _load(model, backbone, weights):
 
 def _load_h5(model, backbone, path):
     """Read an HDF5 file into a graph that has a top if the file has one, and copy from there."""
-    arrays = weight_files.count_arrays(path)
+    arrays = count_arrays(path)
     if arrays <= len(model.weights):
-        weight_files.read_h5(model, path)
+        read_h5(model, path)
         return
     source = _build(backbone, backbone.image_size, include_top=True)
-    weight_files.read_h5(source, path)
+    read_h5(source, path)
     # A top comes after everything else: the weights before it are the backbone's, in the same order.
     for theirs, ours in zip(source.weights, model.weights, strict=False):
         if theirs.shape != ours.shape:
@@ -219,15 +212,15 @@ def _load_h5(model, backbone, path):
 
 
 def _copy_by_name(source, model, path):
-    """Copy from a saved model that starts with the same backbone."""
+    """Copy from a saved model that starts with the same backbone: it has its name, and its layers have theirs."""
+    if source.name != model.name:
+        raise WeightsError(f"{path}: holds {source.name}. Expected {model.name}.")
     theirs = {layer.name: layer for layer in source.layers}
     for layer in model.layers:
         if not layer.weights:
             continue
         if layer.name not in theirs:
-            raise WeightsError(
-                f"{path}: holds a {source.name}, which has no layer {layer.name}; expected a {model.name}."
-            )
+            raise WeightsError(f"{path}: is called {model.name} but has no layer {layer.name}.")
         received = [tuple(weight.shape) for weight in theirs[layer.name].weights]
         expected = [tuple(weight.shape) for weight in layer.weights]
         if received != expected:

@@ -1,6 +1,7 @@
 """Where a backbone's weights come from, and what a weights file holds. Imports neither Keras nor TensorFlow."""
 
 import hashlib
+import http.client
 import importlib.util
 import os
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import h5py
 
-from tlkit.catalog import BACKBONES, DEFAULT_BACKBONE, Package
+from tlkit.catalog import BACKBONES, DEFAULT_BACKBONE, Download, Package
 from tlkit.errors import WeightsError, did_you_mean
 
 PROBE_SECONDS = 4
@@ -28,34 +29,48 @@ def check_weights(name, weights):
     Raises:
         WeightsError: If they are neither here nor (`"imagenet"`) downloadable, or damaged.
     """
-    if weights == "imagenet" and not isinstance(BACKBONES[name].weights, Package):
-        path = cached_file(name)
-        if path.exists():
-            _verify(path, BACKBONES[name].weights.hash)
-        else:
-            _open(name).close()
+    source = find_backbone(name).weights
+    if weights == "imagenet" and isinstance(source, Download) and not cached_file(name).exists():
+        _open(name).close()
     else:
         find_weights(name, weights)
 
 
-def find_weights(name, weights):
-    """Return the path of the file to read: None for random weights; ImageNet's are downloaded where need be.
+def find_weights(name, weights, progress=None):
+    """Find the file to read; ImageNet's is downloaded where it isn't here yet.
+
+    Args:
+        name: Name of a backbone of the catalog.
+        weights: As for `check_weights`.
+        progress: Function of the bytes downloaded so far and their total (0 where that is unknown).
+
+    Returns:
+        `pathlib.Path`, or None for random weights.
 
     Raises:
         WeightsError: If there is no such file, or it is damaged.
     """
+    source = find_backbone(name).weights
     if weights in (None, "none"):
         return None
     if weights != "imagenet":
-        return _local_file(Path(weights))
-    source = BACKBONES[name].weights
+        return _local_file(Path(weights).expanduser())
     if isinstance(source, Package):
         return _packaged_file(name, source)
     path = cached_file(name)
     if not path.exists():
-        _download(name, path)
+        _download(name, path, progress)
     _verify(path, source.hash)  # before Keras does: finding a mismatch, it deletes the file, also without a network
     return path
+
+
+def find_backbone(name):
+    """Return the catalog's entry, or raise `WeightsError` with the nearest name."""
+    if name not in BACKBONES:
+        raise WeightsError(
+            f"There is no backbone {name!r}.{did_you_mean(name, BACKBONES)} `tlkit backbones` lists them."
+        )
+    return BACKBONES[name]
 
 
 def cached_file(name):
@@ -92,10 +107,12 @@ def _packaged_file(name, package):
 
 
 def _verify(path, expected):
-    """Compare a file with the hash that its publisher states: MD5 or SHA-256, told apart by length; None skips."""
+    """Compare a file with its publisher's hash: MD5 or SHA-256, told apart by length; None where there is none."""
     if expected is None:
-        if not h5py.is_hdf5(path):
-            raise WeightsError(f"{path}: is damaged (no HDF5 file). Delete it to have it downloaded again.")
+        try:
+            h5py.File(path).close()
+        except OSError as error:
+            raise WeightsError(f"{path}: is damaged ({error}). Delete it to have it downloaded again.") from error
         return
     algorithm = "md5" if len(expected) == 32 else "sha256"
     with path.open("rb") as file:
@@ -120,24 +137,32 @@ def _open(name):
         ) from error
 
 
-def _download(name, path):
-    """Download to a temporary file beside `path` and rename it once its hash is right."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _open(name) as response, tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        partial = Path(part.name)
+def _download(name, path, progress):
+    """Download to a temporary file beside `path`, and rename it once it is known to be whole."""
+    source = BACKBONES[name].weights
+    with _open(name) as response:
         try:
-            while chunk := response.read(2**20):
-                part.write(chunk)
-            part.flush()
-            os.fsync(part.fileno())
-            _verify(partial, BACKBONES[name].weights.hash)
-            partial.replace(path)
-        except OSError as error:
-            raise WeightsError(
-                f"The download of {BACKBONES[name].weights.url} broke off: {error}. Try again."
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix="tlkit-") as folder:
+                partial = Path(folder) / path.name
+                _receive(response, partial, progress)
+                _verify(partial, source.hash)
+                partial.replace(path)
+        except (OSError, http.client.HTTPException) as error:
+            raise WeightsError(f"The download of {source.url} to {path} broke off: {error}. Try again.") from error
+
+
+def _receive(response, path, progress):
+    total = int(response.headers.get("Content-Length", 0))
+    received = 0
+    with path.open("wb") as file:
+        while chunk := response.read(2**20):
+            received += file.write(chunk)
+            if progress:
+                progress(received, total)
+        os.fsync(file.fileno())
+    if total and received != total:
+        raise ConnectionError(f"{received} of {total} bytes came")
 
 
 def count_arrays(path):

@@ -51,7 +51,7 @@ class Checkpoint:
     """Keep a `TrainingState` in a folder, written atomically.
 
     Args:
-        folder: Where the file lies; made when first written.
+        folder: Where the file lies, in the run folder; made when first written.
         identity: JSON-able description of what is being trained; a checkpoint of anything else is refused.
         seconds: Stated interval between two writes. It is stretched so that writing takes at most 5 % of the time.
     """
@@ -59,6 +59,7 @@ class Checkpoint:
     def __init__(self, folder, identity, seconds):
         self.path = Path(folder) / FILE
         self.identity = identity
+        self.resume_command = f"tlkit finetune --resume --out {self.path.parents[1]}"
         self._seconds = seconds
         self._next_write = time.monotonic() + seconds
 
@@ -89,10 +90,10 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as arrays:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 header = json.loads(arrays[_STATE].tobytes())
                 tensors = {name: arrays[name] for name in arrays.files if name != _STATE}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"{self.path}: the checkpoint is damaged ({error}). Remove the folder to start over."
             ) from None

@@ -7,10 +7,9 @@ import time
 import keras
 import numpy as np
 
-from tlkit.errors import TlkitError
+from tlkit.errors import Stopped, TlkitError
 from tlkit.models.assemble import cut, freeze
 from tlkit.training.features import FeatureBatches, frozen_features
-from tlkit.training.interrupt import Stopped
 from tlkit.training.losses import loss_and_correct, task_losses
 
 HISTORY_COLUMNS = ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -127,7 +126,7 @@ class Training:
                     self._take(state, trainer)
                     checkpoint.save(state)
                 if stop.signal:
-                    raise Stopped(stop.signal)
+                    raise Stopped(stop.signal, checkpoint.resume_command)
             listener.stage_finished()
             self._finish_stage(state)
         _assign(self._tracked(len(self.stages) - 1), state.best_variables)

@@ -5,18 +5,6 @@ import signal
 import threading
 
 
-class Stopped(BaseException):
-    """The user or the system asked the training to stop, and its state has been saved.
-
-    Attributes:
-        status: Exit status for the process: 128 plus the signal's number.
-    """
-
-    def __init__(self, signal_number):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
-        self.status = 128 + signal_number
-
-
 class StopRequest:
     """Remembers the first stop signal that arrived."""
 

@@ -1,0 +1,142 @@
+"""A run that was killed or stopped, wherever it was, ends with the bits of one that was left alone."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+STAGES = "[{unfreeze=0, epochs=4, learning_rate=1e-2}, {unfreeze=2, epochs=4, learning_rate=1e-3}]"
+
+
+def start(data, out, *more):
+    """Start the command in a process of its own, with checkpoints as often as there are steps."""
+    settings = [f"stages={STAGES}", "data.image_size=32", "data.batch_size=8", "training.checkpoint_seconds=0"]
+    command = [sys.executable, "-m", "tlkit", "finetune", "--data", str(data), "--out", str(out)]
+    for setting in settings:
+        command += ["--set", setting]
+    return subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, errors
+    return errors
+
+
+def assert_same_bits(one, other):
+    assert (one / "metrics.json").read_bytes() == (other / "metrics.json").read_bytes()
+    assert (one / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
+    models = [keras.saving.load_model(path / "model.keras") for path in (one, other)]
+    for mine, theirs in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photo_folder, tmp_path_factory):
+    """Data, and a run on it that nobody disturbed, with the seconds that it took."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    data = photo_folder(folder / "photos", per_class=20)
+    started = time.monotonic()
+    finish(start(data, folder / "run"))
+    return data, folder / "run", time.monotonic() - started
+
+
+def wait_for_steps(process, out, steps):
+    """Wait until the checkpoint says that `steps` of the 32 steps are done."""
+    file, done = out / "checkpoint" / "state.npz", 0
+    while process.poll() is None and done < steps:
+        time.sleep(0.005)
+        if file.exists():
+            with np.load(file) as arrays:
+                state = json.loads(arrays["state"].tobytes())["state"]
+            done = 4 * len(state["history"]) + state["step"]
+
+
+@pytest.mark.parametrize(
+    "steps", [pytest.param(1, marks=pytest.mark.slow), 18, pytest.param(26, marks=pytest.mark.slow)]
+)
+def test_killed_in_training(undisturbed, tmp_path, steps):
+    data, expected, _ = undisturbed
+    process = start(data, tmp_path / "run")
+    wait_for_steps(process, tmp_path / "run", steps)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert "resumed at step" in finish(start(data, tmp_path / "run", "--resume"))
+    assert_same_bits(tmp_path / "run", expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", range(5))
+def test_killed_at_random_moments(undisturbed, tmp_path, kill):
+    """From before the folder exists to after the last file is written."""
+    data, expected, seconds = undisturbed
+    process = start(data, tmp_path / "run")
+    time.sleep(random.Random(kill).uniform(0.2, 1.0) * seconds)
+    process.kill()
+    process.communicate()
+    finish(start(data, tmp_path / "run", "--resume"))
+    assert_same_bits(tmp_path / "run", expected)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_by_a_signal(undisturbed, tmp_path, number, status):
+    data, expected, _ = undisturbed
+    process = start(data, tmp_path / "run", "--set", "training.checkpoint_seconds=3600")
+    while process.poll() is None and not list((tmp_path / "run").glob("history.csv")):
+        time.sleep(0.01)  # one epoch is over, and nothing but the signal makes it save
+    process.send_signal(number)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == status, errors
+    assert "--resume" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert (tmp_path / "run" / "checkpoint" / "state.npz").exists()
+    finish(start(data, tmp_path / "run", "--resume", "--set", "training.checkpoint_seconds=3600"))
+    assert_same_bits(tmp_path / "run", expected)
+
+
+def test_a_run_resumes_from_its_folder_alone(undisturbed, tmp_path):
+    data, expected, _ = undisturbed
+    process = start(data, tmp_path / "run")
+    wait_for_steps(process, tmp_path / "run", 5)
+    process.kill()
+    process.communicate()
+    command = [sys.executable, "-m", "tlkit", "finetune", "--resume", "--out", str(tmp_path / "run")]
+    subprocess.run(command, check=True, capture_output=True)
+    assert_same_bits(tmp_path / "run", expected)
+
+
+def test_the_same_command_twice_gives_the_same_bits(undisturbed, tmp_path):
+    data, expected, _ = undisturbed
+    finish(start(data, tmp_path / "run"))
+    assert_same_bits(tmp_path / "run", expected)
+    environments = [json.loads((path / "environment.json").read_text()) for path in (tmp_path / "run", expected)]
+    assert environments[0]["threads"] == environments[1]["threads"]
+
+
+def test_resuming_a_complete_run_changes_nothing(undisturbed):
+    data, run, _ = undisturbed
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    assert "nothing to resume" in finish(start(data, run, "--resume"))
+    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+def test_a_damaged_checkpoint_is_named(undisturbed, tmp_path):
+    data, _, _ = undisturbed
+    process = start(data, tmp_path / "run")
+    wait_for_steps(process, tmp_path / "run", 3)
+    process.kill()
+    process.communicate()
+    file = tmp_path / "run" / "checkpoint" / "state.npz"
+    os.truncate(file, file.stat().st_size // 2)
+    process = start(data, tmp_path / "run", "--resume")
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert "the checkpoint is damaged" in errors.splitlines()[-1]

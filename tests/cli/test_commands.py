@@ -1,0 +1,96 @@
+"""What the commands print: results on stdout, everything else on stderr."""
+
+import csv
+import json
+import sys
+
+import pytest
+
+from tlkit.catalog import BACKBONES
+from tlkit.cli import main
+
+
+@pytest.fixture
+def tlkit(monkeypatch, capsys):
+    """Run a command line; return its exit status, stdout and stderr."""
+
+    def run(*command):
+        monkeypatch.setattr(sys, "argv", ["tlkit", *map(str, command)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        answer = capsys.readouterr()
+        return stopped.value.code, answer.out, answer.err
+
+    return run
+
+
+def test_finetune_ends_with_the_figure_the_folder_and_the_next_command(tlkit, photos, tmp_path, tiny):
+    settings = [word for setting in (*tiny, "stages.0.epochs=1") for word in ("--set", setting)]
+    status, out, err = tlkit("finetune", "--data", photos, "--recipe", "quick", "--out", tmp_path / "run", *settings)
+    assert status == 0, err
+    accuracy, run, predict = out.splitlines()
+    assert accuracy.startswith("test accuracy ")
+    assert "95 % interval" in accuracy
+    assert run == f"run: {tmp_path / 'run'}"
+    assert predict == f"predict with: tlkit predict {tmp_path / 'run'} PHOTO.jpg"
+    assert "stage 0 epoch  1/1" in err
+
+
+def test_evaluate_prints_a_table_or_json(tlkit, tiny_run):
+    status, out, _ = tlkit("evaluate", tiny_run.path)
+    assert status == 0
+    assert "precision" in out
+    status, out, _ = tlkit("evaluate", tiny_run.path, "--json", "--tta", "flip")
+    assert json.loads(out)["tta"] == "flip"
+    assert json.loads(out)["n"] == tiny_run.metrics["test"]["n"]
+
+
+def test_predict_prints_a_table_json_or_csv(tlkit, tiny_run, tmp_path):
+    photos = tiny_run.path.parent / "photos"
+    status, out, _ = tlkit("predict", tiny_run.path, photos / "a", photos / "b" / "00.jpg", "--top", 2)
+    assert status == 0
+    assert sum(".jpg" in line or ".png" in line for line in out.splitlines()) == 13
+    status, out, _ = tlkit("predict", tiny_run.path, photos / "a" / "00.jpg", "--json", "--top", 2)
+    (prediction,) = json.loads(out)
+    top = prediction["tasks"]["label"]["top"]
+    assert top[0]["class"] == prediction["tasks"]["label"]["prediction"]
+    assert sum(entry["probability"] for entry in top) == pytest.approx(1, abs=1e-5)
+    status, out, _ = tlkit("predict", tiny_run.path, photos, "--csv", tmp_path / "out.csv")
+    assert out == ""
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert float(rows[0]["label.a"]) + float(rows[0]["label.b"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_bad_file_in_a_folder_is_left_out_and_named(tlkit, tiny_run, photos):
+    (photos / "a" / "00.jpg").write_bytes(b"no image")
+    status, out, err = tlkit("predict", tiny_run.path, photos, "--json")
+    assert status == 0
+    assert len(json.loads(out)) == 23
+    assert "00.jpg" in err
+
+
+def test_audit_counts_and_names(tlkit, photos):
+    (photos / "a" / "00.jpg").write_bytes(b"")
+    status, out, _ = tlkit("audit", photos)
+    assert status == 0
+    assert "23 usable images" in out
+    assert "a/00.jpg" in out
+    status, out, _ = tlkit("audit", photos, "--json")
+    assert json.loads(out)["findings"][0]["path"] == "a/00.jpg"
+
+
+def test_lists_name_what_there_is(tlkit):
+    _, out, _ = tlkit("backbones", "--json")
+    assert [row["name"] for row in json.loads(out)] == list(BACKBONES)
+    for command, name in {"backbones": "efficientnet_lite0", "recipes": "ants_bees", "datasets": "hymenoptera"}.items():
+        status, out, _ = tlkit(command)
+        assert status == 0
+        assert name in out
+
+
+def test_a_recipe_and_a_card_are_printed_whole(tlkit):
+    assert "[[stages]]" in tlkit("recipes", "ants_bees")[1]
+    assert "licence" in tlkit("datasets", "hymenoptera")[1]
+    assert json.loads(tlkit("recipes", "--schema")[1])["title"] == "Recipe"

@@ -1,0 +1,221 @@
+"""Assembling, cutting and freezing, on small nets; what holds for every backbone is in test_backbones.py."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tlkit.catalog import BACKBONES
+from tlkit.errors import TlkitError
+from tlkit.models.assemble import assemble, cut, freeze, logits_of
+from tlkit.models.backbones import block_ends, build_backbone
+from tlkit.models.heads import make_head
+from tlkit.models.reader import read_model
+from tlkit.tasks import Task
+
+TASKS = {"label": Task("single_label", ("ant", "bee", "cat"))}
+TWO_TASKS = TASKS | {"colour": Task("single_label", ("red", "blue"))}
+IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+LABELS = np.array([0, 1, 2, 0])
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+
+
+def fit(model, ends, unfreeze, batch_norm="frozen"):
+    """Train the suffix for a step, as tlkit does."""
+    freeze(model, ends, unfreeze, batch_norm)
+    prefix, suffix = cut(model, ends, unfreeze, TASKS)
+    suffix.compile("sgd", {"label": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
+    suffix.fit(prefix(IMAGES, training=True) if prefix else IMAGES, {"label": LABELS}, verbose=0)
+
+
+def moving_statistics(model):
+    return {
+        weight.path: weight.numpy()
+        for layer in model.layers
+        if isinstance(layer, layers.BatchNormalization)
+        for weight in (layer.moving_mean, layer.moving_variance)
+    }
+
+
+# Trap 1: BatchNorm
+
+
+@pytest.mark.parametrize("unfreeze", [0, 2, 7])
+def test_fit_leaves_the_backbones_moving_statistics_alone(unfreeze):
+    model = assemble(build_backbone("efficientnet_lite0", image_size=32), make_head(TASKS), TASKS)
+    before = moving_statistics(model)
+    fit(model, block_ends(model), unfreeze)
+    for path, values in moving_statistics(model).items():
+        np.testing.assert_array_equal(values, before[path], err_msg=path)
+
+
+def test_batch_norm_trains_where_it_is_asked_to():
+    model = assemble(build_backbone("efficientnet_lite0", image_size=32), make_head(TASKS), TASKS)
+    before = moving_statistics(model)
+    fit(model, block_ends(model), 1, batch_norm="train")
+    after = moving_statistics(model)
+    moved = {path.partition("/")[0] for path in after if not np.array_equal(after[path], before[path])}
+    assert moved == {"block7a_expand_bn", "block7a_bn", "block7a_project_bn", "top_bn"}
+
+
+def test_batch_norm_of_the_head_trains():
+    def head(features):
+        x = layers.BatchNormalization(name="head_bn")(layers.GlobalAveragePooling2D()(features))
+        return layers.Dense(3)(x)
+
+    model = assemble(build_backbone("efficientnet_lite0", image_size=32), head, TASKS)
+    before = moving_statistics(model)
+    fit(model, block_ends(model), 0)
+    after = moving_statistics(model)
+    assert {path.partition("/")[0] for path in after if not np.array_equal(after[path], before[path])} == {"head_bn"}
+
+
+def test_freezing_again_reaches_nested_layers():
+    """On TensorFlow, `model.trainable = True` does nothing where it is True already; ConvNeXt nests Sequentials."""
+    model = assemble(build_backbone("convnext_tiny", image_size=32), make_head(TASKS), TASKS)
+    ends = block_ends(model)
+    everything = len(model.trainable_weights)
+    for unfreeze in (0, 1, 0, len(ends)):
+        freeze(model, ends, unfreeze)
+    assert len(model.trainable_weights) == everything
+
+
+def test_an_unknown_policy_is_refused():
+    model = assemble(build_backbone("efficientnet_lite0", image_size=32), make_head(TASKS), TASKS)
+    with pytest.raises(TlkitError, match="`batch_norm` must be one of frozen, train"):
+        freeze(model, block_ends(model), 0, "thaw")
+
+
+# Trap 2: Dropout
+
+
+def test_a_frozen_prefix_drops_nothing_in_training_mode():
+    model = assemble(build_backbone("efficientnet_b0", image_size=32), make_head(TASKS), TASKS)
+    ends = block_ends(model)
+    freeze(model, ends, 1)
+    end = model.get_layer(ends[-2]).output
+    careless = keras.Model(model.inputs[0], end)
+    assert not np.allclose(careless(IMAGES, training=True), careless(IMAGES, training=True))
+    prefix, _ = cut(model, ends, 1, TASKS)
+    np.testing.assert_array_equal(prefix(IMAGES, training=True), prefix(IMAGES, training=True))
+
+
+# Heads
+
+
+def test_one_task_gives_a_tensor_and_several_a_dict():
+    backbone = build_backbone("mobilenet_v3_small", image_size=32)
+    one = assemble(backbone, make_head(TASKS), TASKS)
+    assert one.output_shape == (None, 3)
+    several = assemble(build_backbone("mobilenet_v3_small", image_size=32), make_head(TWO_TASKS), TWO_TASKS)
+    shapes = {"label": (None, 3), "colour": (None, 2)}
+    assert {name: tensor.shape for name, tensor in several.output.items()} == shapes
+    assert {name: tensor.shape for name, tensor in logits_of(several, TWO_TASKS).items()} == shapes
+    prefix, suffix = cut(several, block_ends(several), 1, TWO_TASKS)
+    logits, probabilities = suffix(prefix(IMAGES), training=False), several(IMAGES, training=False)
+    for name in TWO_TASKS:
+        np.testing.assert_allclose(keras.ops.softmax(logits[name]), probabilities[name], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "tasks", "said"),
+    [
+        (lambda x: layers.Dense(3)(x), TASKS, r"shape \(None, 3\) for task 'label'.*Received: KerasTensor of shape"),
+        (lambda x: layers.Dense(4)(layers.Flatten()(x)), TASKS, r"Received: KerasTensor of shape \(None, 4\)"),
+        (lambda x: None, TASKS, "Received: NoneType of shape None"),
+        (lambda x: layers.Dense(3)(layers.Flatten()(x)), TWO_TASKS, r"dict of logits for \['colour', 'label'\]"),
+        (lambda x: {"label": x}, TWO_TASKS, r"dict of logits for .* Received: \['label'\]"),
+    ],
+)
+def test_a_head_that_returns_something_else_gets_one_line(head, tasks, said):
+    with pytest.raises(TlkitError, match=said) as error:
+        assemble(build_backbone("mobilenet_v3_small", image_size=32), head, tasks)
+    assert "\n" not in str(error.value)
+
+
+def test_a_task_with_a_layers_name_is_refused():
+    tasks = {"conv": TASKS["label"]}
+    with pytest.raises(TlkitError, match="A task can't be called 'conv'"):
+        assemble(build_backbone("mobilenet_v3_small", image_size=32), make_head(tasks), tasks)
+
+
+# Cuts
+
+
+def test_an_end_that_does_not_separate_is_refused():
+    model = assemble(build_backbone("mobilenet_v2", image_size=32), make_head(TASKS), TASKS)
+    with pytest.raises(TlkitError, match="'block_2_expand_relu' of mobilenet_v2 is no block end") as error:
+        cut(model, ["block_2_expand_relu", "out_relu"], 1, TASKS)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_without_the_tasks_activation_gets_one_line():
+    image = keras.Input((4,), name="image")
+    model = keras.Model(image, layers.Dense(3, name="dense")(image), name="mine")
+    with pytest.raises(TlkitError, match="'mine' must end in an Activation layer called 'label'"):
+        cut(model, ["dense"], 0, TASKS)
+
+
+def test_training_the_suffix_trains_the_model():
+    model = assemble(build_backbone("mobilenet_v3_small", image_size=32), make_head(TASKS), TASKS)
+    before = np.asarray(model(IMAGES, training=False))
+    fit(model, block_ends(model), 0)
+    assert not np.allclose(model(IMAGES, training=False), before)
+
+
+# Artifacts
+
+
+BARE = """
+import sys
+import keras, numpy as np
+for name in sys.argv[1:]:
+    model = keras.saving.load_model(name + ".keras")
+    np.save(name + "_after.npy", model(np.load("images.npy"), training=False))
+assert not any(module.partition(".")[0] == "tlkit" for module in sys.modules)
+"""
+
+
+def check_bare_loading(cases, folder):
+    """Save models, load them in a process that never imports tlkit, and compare; read them by our own reader, too."""
+    size = max(BACKBONES[name].smallest_image for name in cases)
+    images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
+    np.save(folder / "images.npy", images)
+    for name, head in cases.items():
+        model = assemble(build_backbone(name, image_size=size), head, TASKS)
+        model.save(folder / f"{name}.keras")
+        np.save(folder / f"{name}_before.npy", model(images, training=False))
+        ends = block_ends(model)
+        loaded = read_model(folder / f"{name}.keras")
+        assert block_ends(loaded) == ends
+        cut(loaded, ends, min(1, len(ends) - 1), TASKS)
+        keras.backend.clear_session()
+    subprocess.run([sys.executable, "-I", "-c", BARE, *cases], cwd=folder, check=True)
+    for name in cases:
+        before, after = (np.load(folder / f"{name}_{when}.npy") for when in ("before", "after"))
+        np.testing.assert_allclose(after, before, atol=1e-5, err_msg=name)
+
+
+def test_artifacts_load_where_tlkit_is_not_imported(tmp_path):
+    cases = {
+        "resnet50": make_head(TASKS, pooling="gem"),  # flips to BGR
+        "convnext_tiny": make_head(TASKS, pooling="avg+max", hidden=(8,)),  # LayerScale
+        "mobilenet_v3_small": make_head(TASKS, l2=1e-4),  # operations as layers
+        "efficientnet_b0": make_head(TASKS),  # scaling in weights
+        "efficientnet_lite0": make_head(TASKS, pooling="max"),
+    }
+    check_bare_loading(cases, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_loads_where_tlkit_is_not_imported(name, tmp_path):
+    check_bare_loading({name: make_head(TASKS)}, tmp_path)

@@ -1,0 +1,229 @@
+"""The loop: what trains, what stays, which epoch is kept, and the traps that would spoil it silently."""
+
+import keras
+import numpy as np
+import pytest
+
+from tlkit.errors import Stopped, TlkitError
+from tlkit.models.assemble import assemble
+from tlkit.progress import Listener
+from tlkit.recipe import Stage
+from tlkit.tasks import Task
+from tlkit.training.checkpoint import Checkpoint, TrainingState
+from tlkit.training.fit import StageTrainer, Training
+from tlkit.training.interrupt import StopRequest
+
+TASKS = {"label": Task("single_label", ("a", "b", "c"))}
+ENDS = ("block1", "block2")
+BATCH, STEPS = 8, 3
+
+
+def head(features):
+    x = keras.layers.GlobalAveragePooling2D()(features)
+    x = keras.layers.BatchNormalization(name="head_bn")(x)
+    return keras.layers.Dense(3, name="logits")(keras.layers.Dropout(0.3)(x))
+
+
+def make_model():
+    """Two blocks, each with BatchNorm and Dropout, and a head that has both, too."""
+    keras.utils.set_random_seed(0)
+    image = x = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for block in (1, 2):
+        x = keras.layers.Conv2D(4, 3, name=f"conv{block}")(x)
+        x = keras.layers.BatchNormalization(name=f"bn{block}")(x)
+        x = keras.layers.Dropout(0.5, name=f"dropout{block}")(x)
+        x = keras.layers.ReLU(name=f"block{block}")(x)
+    return assemble(keras.Model(image, x, name="two_blocks"), head, TASKS)
+
+
+def make_batches(seed=0):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, (STEPS, BATCH)).astype(np.int32)
+    images = (labels[..., None, None, None] * 80 + random.integers(0, 60, (STEPS, BATCH, 8, 8, 3))).astype(np.uint8)
+    return [{"image": image, "labels": {"label": label}} for image, label in zip(images, labels, strict=True)]
+
+
+def make_training(model, stages, **settings):
+    batches = make_batches()
+
+    def train_batches(step):
+        return (batches[number % STEPS] for number in range(step, 10_000))
+
+    shape = {"ends": ENDS, "tasks": TASKS, "batch_size": BATCH, "steps_per_epoch": STEPS}
+    return Training(
+        model,
+        stages,
+        train_batches=train_batches,
+        validation_batches=lambda: iter(make_batches(1)),
+        **shape,
+        **settings,
+    )
+
+
+def train(training, tmp_path, state=None, stop=None, seconds=3600, listener=None):
+    state = state or TrainingState()
+    checkpoint = Checkpoint(tmp_path / "run" / "checkpoint", {"test": True}, seconds)
+    training.run(
+        state,
+        checkpoint=checkpoint,
+        listener=listener or Listener(),
+        stop=stop or StopRequest(),
+        on_epoch=lambda state: None,
+    )
+    return state, checkpoint
+
+
+def values(model, *names):
+    return {name: [np.array(value) for value in model.get_layer(name).get_weights()] for name in names}
+
+
+def same(one, other):
+    return all((a == b).all() for name in one for a, b in zip(one[name], other[name], strict=True))
+
+
+@pytest.mark.parametrize(("unfreeze", "still"), [(0, ("conv1", "conv2")), (1, ("conv1",)), (2, ())])
+def test_only_what_is_unfrozen_trains(unfreeze, still, tmp_path):
+    model = make_model()
+    moving = [name for name in ("conv1", "conv2", "logits") if name not in still]
+    before = values(model, "conv1", "conv2", "logits")
+    train(make_training(model, [Stage(unfreeze=unfreeze, epochs=3, learning_rate=1e-2)]), tmp_path)
+    after = values(model, "conv1", "conv2", "logits")
+    assert all(same({name: before[name]}, {name: after[name]}) for name in still)
+    assert not any(same({name: before[name]}, {name: after[name]}) for name in moving)
+
+
+def test_trap_1_the_backbones_batch_norm_keeps_its_statistics_and_the_heads_does_not(tmp_path):
+    model = make_model()
+    before = values(model, "bn1", "bn2", "head_bn")
+    train(make_training(model, [Stage(unfreeze="all", epochs=3, learning_rate=1e-2)]), tmp_path)
+    after = values(model, "bn1", "bn2", "head_bn")
+    assert same({"bn1": before["bn1"], "bn2": before["bn2"]}, {"bn1": after["bn1"], "bn2": after["bn2"]})
+    assert not same({"head_bn": before["head_bn"]}, {"head_bn": after["head_bn"]})
+
+
+def test_trap_2_dropout_rests_in_the_prefix_and_works_in_the_suffix():
+    images = make_batches()[0]["image"]
+    model = make_model()
+    frozen = StageTrainer(
+        model,
+        Stage(unfreeze=1, epochs=1, learning_rate=1e-3),
+        ends=ENDS,
+        tasks=TASKS,
+        batch_size=BATCH,
+        steps_per_epoch=STEPS,
+    )
+    prefix_calls = [np.asarray(frozen.prefix(images.astype("float32"), training=True)) for _ in range(2)]
+    np.testing.assert_array_equal(*prefix_calls)
+    suffix_calls = [np.asarray(frozen.suffix(prefix_calls[0], training=True)["label"]) for _ in range(2)]
+    assert (suffix_calls[0] != suffix_calls[1]).any()
+
+
+def test_training_is_what_keras_would_do():
+    """One step of ours moves the head like a step written out with the loss of the whole model."""
+    import tensorflow as tf
+
+    batch = make_batches()[0]
+    ours, plain = make_model(), make_model()
+    for model in (ours, plain):
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
+    stage = Stage(unfreeze=0, epochs=1, learning_rate=0.1, optimizer="sgd", schedule="constant")
+    trainer = StageTrainer(ours, stage, ends=ENDS, tasks=TASKS, batch_size=BATCH, steps_per_epoch=STEPS)
+    trainer.train_step(batch)
+    dense, norm = plain.get_layer("logits"), plain.get_layer("head_bn")
+    features = keras.Model(plain.input, plain.get_layer("block2").output)(batch["image"].astype("float32"))
+    with tf.GradientTape() as tape:
+        pooled = tf.reduce_mean(features, axis=(1, 2))
+        logits = dense(norm(pooled, training=True))
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"]["label"], logits))
+    gradient = tape.gradient(loss, dense.kernel)
+    # Nesterov's first step: velocity = -rate * gradient, update = momentum * velocity - rate * gradient.
+    expected = keras.ops.convert_to_numpy(dense.kernel) - 0.1 * (1 + 0.9) * np.array(gradient)
+    np.testing.assert_allclose(ours.get_layer("logits").get_weights()[0], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_model_is_left_at_its_best_epoch(tmp_path):
+    model = make_model()
+    stages = [
+        Stage(unfreeze=0, epochs=6, learning_rate=3e-2),
+        Stage(unfreeze="all", epochs=2, learning_rate=5.0, optimizer="sgd", schedule="constant"),
+    ]
+    training = make_training(model, stages)
+    state, _ = train(training, tmp_path)
+    assert state.best["stage"] == 0  # a learning rate of 5 helps nobody
+    assert state.best["val_loss"] == min(row["val_loss"] for row in state.history)
+    probe = StageTrainer(model, stages[0], ends=ENDS, tasks=TASKS, batch_size=BATCH, steps_per_epoch=STEPS)
+    pairs = [(np.asarray(probe.prefix(batch["image"].astype("float32"))), batch["labels"]) for batch in make_batches(1)]
+    val_loss, _ = probe.evaluate(pairs)
+    assert val_loss == pytest.approx(state.best["val_loss"], rel=1e-5)
+
+
+def test_patience_ends_a_stage_and_the_next_one_begins(tmp_path):
+    stages = [
+        Stage(unfreeze=0, epochs=50, learning_rate=2.0, optimizer="sgd", schedule="constant"),
+        Stage(unfreeze=0, epochs=1, learning_rate=1e-3),
+    ]
+    state, _ = train(make_training(make_model(), stages, patience=2), tmp_path)
+    epochs = [row["epoch"] for row in state.history if row["stage"] == 0]
+    assert len(epochs) < 50
+    assert state.history[-1]["stage"] == 1
+    best = min(range(len(epochs)), key=lambda number: state.history[number]["val_loss"])
+    assert len(epochs) - 1 - best == 2
+
+
+@pytest.mark.parametrize("monitor", ["loss", "accuracy"])
+def test_the_monitored_figure_chooses(monitor):
+    training = make_training(make_model(), [Stage(epochs=1, learning_rate=1e-3)], monitor=monitor)
+    surer = {"val_loss": 0.3, "val_accuracy": 0.8}
+    righter = {"val_loss": 0.4, "val_accuracy": 0.9}
+    assert (training._score(surer) > training._score(righter)) == (monitor == "loss")
+
+
+def test_cosine_falls_from_the_rate_to_nearly_nothing(tmp_path):
+    stage = Stage(unfreeze=0, epochs=10, learning_rate=1e-2)
+    state, _ = train(make_training(make_model(), [stage]), tmp_path)
+    for row in state.history:
+        expected = 1e-2 * (1 + np.cos(np.pi * (row["step"] - 1) / (10 * STEPS))) / 2
+        assert row["learning_rate"] == pytest.approx(expected, rel=1e-5)
+
+
+class StopAfter(Listener):
+    """Asks for a stop after some steps, counted over all stages."""
+
+    def __init__(self, steps, stop):
+        self.left, self.stop = steps, stop
+
+    def step_done(self, loss):
+        self.left -= 1
+        if self.left == 0:
+            self.stop.signal = 15
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 6, 7, 11, 12])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_stopped_training_resumes_to_the_same_bits(steps, optimizer, tmp_path):
+    stages = [
+        Stage(unfreeze=0, epochs=2, learning_rate=1e-2, optimizer=optimizer),
+        Stage(unfreeze="all", epochs=2, learning_rate=1e-3, optimizer=optimizer),
+    ]
+    whole, halves = make_model(), make_model()
+    expected, _ = train(make_training(whole, stages), tmp_path / "whole")
+    stop = StopRequest()
+    with pytest.raises(Stopped) as stopped:
+        train(make_training(halves, stages), tmp_path, stop=stop, listener=StopAfter(steps, stop))
+    assert stopped.value.status == 128 + 15
+    fresh = make_model()
+    saved = Checkpoint(tmp_path / "run" / "checkpoint", {"test": True}, 3600).load()
+    state, _ = train(make_training(fresh, stages), tmp_path, state=saved)
+    assert state.history == expected.history
+    for mine, theirs in zip(fresh.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(tmp_path):
+    model = make_model()
+    model.get_layer("logits").kernel.assign(np.full((4, 3), np.nan, "float32"))
+    with pytest.raises(TlkitError, match=r"stage 0, epoch 0, step 0: the loss is nan\. Try a learning rate"):
+        train(make_training(model, [Stage(epochs=1, learning_rate=1e-3)]), tmp_path)
