@@ -13,6 +13,7 @@ _PUBLIC = {
     "finetune": "tlkit.api",
     "evaluate": "tlkit.api",
     "load_run": "tlkit.api",
+    "Screen": "tlkit.cli.screen",
     "read_recipe": "tlkit.recipe",
     "Task": "tlkit.tasks",
     "TlkitError": "tlkit.errors",

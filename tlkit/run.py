@@ -144,7 +144,7 @@ def new_run_path(backbone, data_name, out=None):
 def describe_environment(seed, threads):
     """Return what `environment.json` records: versions, machine, threads, seed, git revision, command."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": f"{_program()} {shlex.join(sys.argv[1:])}",
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "seed": seed,
         "python": platform.python_version(),
@@ -154,6 +154,11 @@ def describe_environment(seed, threads):
         "threads": threads,
         "git_revision": _git_revision(),
     }
+
+
+def _program():
+    name = Path(sys.argv[0]).name
+    return "python -m tlkit" if name == "__main__.py" else name
 
 
 def _version(package):

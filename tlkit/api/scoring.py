@@ -36,7 +36,7 @@ def evaluate_run(run, data, tta, listener):
 
 def _own_data(run, listener):
     """Return the data that the run was trained on, checked to be unchanged."""
-    if getattr(run, "data", None) is not None:
+    if run.data is not None:
         return run.data
     recorded = run_folder.read_json(run.path / run_folder.DATA)
     recipe = read_recipe(run.path / run_folder.RECIPE)

@@ -60,12 +60,19 @@ class Run:
     Args:
         path: The run folder.
 
+    Attributes:
+        path: The run folder, as `pathlib.Path`.
+        inputs, metrics: What `inputs.json` and `metrics.json` hold.
+        tasks: Dict of task name to `Task`.
+        data: The `Data` that it was trained on, in the process that trained it; else None.
+
     Raises:
         RunError: If it isn't the folder of a completed run.
     """
 
     def __init__(self, path):
         self.path = run_folder.find_complete_run(path)
+        self.data = None
         self.inputs = run_folder.read_json(self.path / run_folder.INPUTS)
         self.metrics = run_folder.read_json(self.path / run_folder.METRICS)
         try:
