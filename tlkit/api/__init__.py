@@ -3,7 +3,6 @@
 import importlib
 import sys
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
 
 from tlkit import run as run_folder
@@ -11,30 +10,6 @@ from tlkit.catalog import BACKBONES
 from tlkit.errors import RecipeError
 from tlkit.progress import Listener
 from tlkit.recipe import Recipe, check_recipe, read_recipe
-
-
-@dataclass(frozen=True)
-class Result:
-    """Figures of one evaluation.
-
-    Attributes:
-        split: What was evaluated: `"test"`, `"val"`, or `"data"` for data given to `evaluate`.
-        metrics: An entry as in `metrics.json`: `n`, `loss`, `used_for`, and `tasks`.
-    """
-
-    split: str
-    metrics: dict
-
-    @property
-    def accuracy(self):
-        """Accuracy of the first task, in [0, 1]."""
-        return next(iter(self.metrics["tasks"].values()))["accuracy"]
-
-    @property
-    def accuracy_interval(self):
-        """Its 95 % Wilson interval, `[low, high]`."""
-        return next(iter(self.metrics["tasks"].values()))["accuracy_interval"]
-
 
 # The recipe of each model that `build_model` built, for the run folder of whoever trains it.
 _recipes = weakref.WeakKeyDictionary()
@@ -211,7 +186,7 @@ def evaluate(run, *, data=None, tta="none", listener=None):
         listener: `Listener` for progress and notes.
 
     Returns:
-        `Result`.
+        `tlkit.api.scoring.Result`: `accuracy`, `accuracy_interval`, and all figures as `metrics`.
 
     Raises:
         RunError: If the run is not complete, or its own data changed since.

@@ -1,6 +1,7 @@
 """Figures for a run, on its own held-out images or on other data."""
 
 import csv
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +13,31 @@ from tlkit.evaluation.metrics import split_metrics
 from tlkit.recipe import read_recipe
 
 
+@dataclass(frozen=True)
+class Result:
+    """Figures of one evaluation.
+
+    Attributes:
+        split: What was evaluated: `"test"`, `"val"`, or `"data"` for data given to `evaluate`.
+        metrics: An entry as in `metrics.json`: `n`, `loss`, `used_for`, and `tasks`.
+    """
+
+    split: str
+    metrics: dict
+
+    @property
+    def accuracy(self):
+        """Accuracy of the first task, in [0, 1]."""
+        return next(iter(self.metrics["tasks"].values()))["accuracy"]
+
+    @property
+    def accuracy_interval(self):
+        """Its 95 % Wilson interval, `[low, high]`."""
+        return next(iter(self.metrics["tasks"].values()))["accuracy_interval"]
+
+
 def evaluate_run(run, data, tta, listener):
     """Do what `tlkit.evaluate` says, with nothing defaulted."""
-    from tlkit.api import Result
     from tlkit.data.augment import TEST_TIME_VIEWS
 
     if tta not in TEST_TIME_VIEWS:
