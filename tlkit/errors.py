@@ -36,6 +36,10 @@ class Stopped(BaseException):
         self.status = 128 + signal_number
 
 
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
 class RunError(TlkitError):
     """A run folder that is missing, incomplete, or in use for something else."""
 

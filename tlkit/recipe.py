@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tlkit.catalog import BACKBONES
 from tlkit.errors import RecipeError, did_you_mean
 from tlkit.share import share_folder
-from tlkit.tasks import KINDS
+from tlkit.tasks import KINDS, NAME
 
 DEFAULT_RECIPE = "default"
 
@@ -35,6 +35,9 @@ class DataTable(_Table):
     views: int = Field(0, ge=0, description="Distinct training views of each image; 0: a fresh one every epoch.")
     group_by: str = Field(
         "", description="Regular expression on the path; images whose first group (or match) is equal share a split."
+    )
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | Literal["auto"] = Field(
+        "auto", description="Seed of the splits that tlkit makes; auto: the recipe's."
     )
     folds: int = Field(0, ge=0, le=100, description="Cross-validate with so many folds; 0: one split.")
 
@@ -108,6 +111,10 @@ class Recipe(_Table):
     @classmethod
     def _known_kinds(cls, tasks):
         for name, kind in tasks.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"a task is named with letters, digits, `_`, `.` and `-`; rename the column. Received: {name!r}"
+                )
             if kind not in KINDS:
                 raise ValueError(f"{name!r} must be one of {', '.join(KINDS)}. Received: {kind!r}")
         return tasks

@@ -24,6 +24,7 @@ HISTORY = "history.csv"
 MODEL = "model.keras"
 INPUTS = "inputs.json"
 CHECKPOINT = "checkpoint"
+CHECKPOINT_FILE = "state.npz"
 METRICS = "metrics.json"
 TIMING = "timing.json"
 TENSORBOARD = "tensorboard"
@@ -57,7 +58,7 @@ def atomic_path(path):
 def write_text(path, text):
     """Write UTF-8 text atomically, with `\\n` line ends on every system."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, "utf-8", errors="surrogateescape", newline="\n")  # a file name may be any bytes
+        temporary.write_text(text, "utf-8", newline="\n")
 
 
 def write_json(path, value):
@@ -118,7 +119,9 @@ def find_complete_run(path):
 def is_complete(path):
     """Tell whether the run in the folder `path` has finished."""
     path = Path(path)
-    return (path / METRICS).is_file() and (path / MODEL).is_file() and not (path / CHECKPOINT).exists()
+    return (
+        (path / METRICS).is_file() and (path / MODEL).is_file() and not (path / CHECKPOINT / CHECKPOINT_FILE).exists()
+    )
 
 
 def new_run_path(backbone, data_name, out=None):

@@ -1,8 +1,10 @@
 """What a model is asked to say about an image."""
 
+import re
 from dataclasses import dataclass
 
 KINDS = ("single_label",)
+NAME = re.compile(r"[A-Za-z0-9_.-]+")  # a task's name names layers, too
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 
 import tlkit
 from tlkit.api import finetune_recipe
-from tlkit.errors import RunError, TlkitError
+from tlkit.errors import DataError, RunError, TlkitError
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 
@@ -21,6 +21,14 @@ FILES = {
     "recipe.toml", "environment.json", "data.json", "splits.csv", "history.csv", "model.keras", "inputs.json",
     "metrics.json", "timing.json", "predictions_test.csv", "predictions_val.csv", "tensorboard",
 }  # fmt: skip
+
+
+class Notes(Listener):
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
 
 
 def read_csv(path):
@@ -92,7 +100,9 @@ def test_the_recipe_of_a_run_runs_again_to_the_same_bits(tiny_run, data_of, tmp_
 
 
 def test_another_seed_is_another_run(tiny_run, data_of, tmp_path):
-    other = finetune_recipe(read_recipe(tiny_run.path / "recipe.toml", ["seed=1"]), data_of, out=tmp_path / "other")
+    other = finetune_recipe(
+        read_recipe(tiny_run.path / "recipe.toml", ["seed=1", "data.split_seed=1"]), data_of, out=tmp_path / "other"
+    )
     assert any((a != b).any() for a, b in zip(weights_of(tiny_run), weights_of(other), strict=True))
     splits = [(run.path / "splits.csv").read_text() for run in (tiny_run, other)]
     assert splits[0] != splits[1]
@@ -110,6 +120,34 @@ def test_evaluate_on_other_data_uses_all_of_it(tiny_run, photo_folder, tmp_path)
     result = tlkit.evaluate(tiny_run, data=other, tta="flip")
     assert result.split == "data"
     assert result.metrics["n"] == 6
+
+
+def test_evaluate_says_that_it_saw_training_images(tiny_run, data_of):
+    notes = Notes()
+    result = tlkit.evaluate(tiny_run.path, data=data_of, listener=notes)
+    assert result.metrics["used_for"] == ["training", "epoch"]
+    assert any("16 of the 24 images are in the run's own train split" in line for line in notes.lines)
+
+
+def test_one_array_without_its_batch_axis_is_refused(tiny_run):
+    with pytest.raises(DataError, match="Put a single image into a list"):
+        tiny_run.predict(np.zeros((40, 50, 3), np.uint8))
+    with pytest.raises(TlkitError, match="Did you mean 'flip'"):
+        tiny_run.predict([np.zeros((40, 50, 3), np.uint8)], tta="flop")
+
+
+def test_what_python_chose_is_in_the_recipe(data_of, tmp_path):
+    data = tlkit.load_data(data_of, seed=5, group_by="([0-9])[.]")
+    model = tlkit.build_model("efficientnet_lite0", data.tasks, image_size=32, seed=3)
+    stages = [{"unfreeze": 0, "epochs": 1, "learning_rate": 1e-2}]
+    run = tlkit.finetune(model, data, stages=stages, out=tmp_path / "run")
+    again = finetune_recipe(read_recipe(run.path / "recipe.toml"), data_of, out=tmp_path / "again")
+    assert_same_run(run, again)
+
+
+def test_more_blocks_than_there_are_is_refused(data_of, tmp_path, tiny):
+    with pytest.raises(TlkitError, match="expected at most 7"):
+        finetune_recipe(read_recipe("quick", [*tiny, "stages.0.unfreeze=8"]), data_of, out=tmp_path / "run")
 
 
 def test_evaluate_notices_that_the_data_changed(photo_folder, tmp_path, tiny):
@@ -222,7 +260,7 @@ def test_folds_test_every_image_once(photo_folder, tmp_path, tiny):
     tested = [
         row["path"]
         for fold in range(3)
-        for row in read_csv(tmp_path / "run-folds" / str(fold) / "splits.csv")
+        for row in read_csv(run.path / "folds" / str(fold) / "splits.csv")
         if row["split"] == "test"
     ]
     assert sorted(tested) == sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.*"))
@@ -230,14 +268,6 @@ def test_folds_test_every_image_once(photo_folder, tmp_path, tiny):
     assert {row["split"] for row in shipped} == {"train", "val"}
     assert tlkit.load_run(run.path).accuracy == run.accuracy
     assert tlkit.evaluate(run.path).split == "val"
-
-
-class Notes(Listener):
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
 
 
 def test_small_data_and_bad_files_are_said_on_the_screen(photo_folder, tmp_path, tiny):

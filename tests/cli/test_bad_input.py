@@ -1,6 +1,9 @@
 """What users get wrong: one clear line on stderr, exit status 2, and no run folder left behind."""
 
+import os
+import shlex
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -146,6 +149,8 @@ TRAINING_MISTAKES = {
     "group-by: no match": (no_files, FINETUNE + " --group-by zebra", "--group-by"),
     "task: kind": (no_files, FINETUNE + " --task label=detection", "single_label"),
     "task: form": (no_files, FINETUNE + " --task label", "expected NAME=KIND"),
+    "task: name": (no_files, [*FINETUNE.split(), "--task", "Eye colour=single_label"], "rename the column"),
+    "unfreeze": (no_files, FINETUNE + " --recipe quick --set stages.0.unfreeze=9", "expected at most 7"),
     "task: folder": (no_files, FINETUNE + " --task species=single_label", "species"),
     "folds": (no_files, FINETUNE + " --folds 1", "--folds"),
     "seed": (no_files, FINETUNE + " --seed x", "--seed"),
@@ -204,7 +209,7 @@ def refuse(command, said, here, monkeypatch, capsys):
 def test_a_mistake_before_training_is_one_line(mistake, here, monkeypatch, capsys):
     prepare, command, said = TRAINING_MISTAKES[mistake]
     prepare(here)
-    refuse(command.split(), said, here, monkeypatch, capsys)
+    refuse(command if isinstance(command, list) else command.split(), said, here, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("mistake", OTHER_MISTAKES)
@@ -235,8 +240,21 @@ def test_an_incomplete_run_says_how_to_go_on(here, tiny_run, monkeypatch, capsys
 
 
 def test_resuming_with_another_recipe_is_refused(here, tiny_run, monkeypatch, capsys):
-    command = f"finetune --resume --out {tiny_run.path} --recipe {tiny_run.path}/recipe.toml --seed 7"
-    refuse(command.split(), "differs in seed", here, monkeypatch, capsys)
+    refuse(f"finetune --resume --out {tiny_run.path} --seed 7".split(), "differs in seed.", here, monkeypatch, capsys)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on file sizes")
+def test_a_full_disk_is_one_line(here, tiny_run):
+    script = "ulimit -f 40; exec " + shlex.join([sys.executable, "-m", "tlkit", *FINETUNE.split(), "--recipe", "quick"])
+    answer = subprocess.run(["bash", "-c", script], cwd=here, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2, answer.stderr
+    assert "File too large" in answer.stderr.splitlines()[-1]
+    assert "Traceback" not in answer.stderr
+
+
+def test_tlkit_alone_prints_its_help(monkeypatch, capsys):
+    assert run([], monkeypatch) == 0
+    assert capsys.readouterr().out.startswith("Usage: tlkit")
 
 
 def test_resuming_with_other_data_is_refused(here, tiny_run, monkeypatch, capsys):

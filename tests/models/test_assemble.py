@@ -216,7 +216,10 @@ def test_artifacts_load_where_tlkit_is_not_imported(tmp_path):
     check_bare_loading(cases, tmp_path)
 
 
+ONE_PER_PAPER = {entry.paper: name for name, entry in reversed(BACKBONES.items())}.values()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
-def test_every_backbone_loads_where_tlkit_is_not_imported(name, tmp_path):
+@pytest.mark.parametrize("name", ONE_PER_PAPER)
+def test_every_kind_of_backbone_loads_where_tlkit_is_not_imported(name, tmp_path):
     check_bare_loading({name: make_head(TASKS)}, tmp_path)

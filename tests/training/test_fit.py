@@ -201,29 +201,49 @@ class StopAfter(Listener):
             self.stop.signal = 15
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5, 6, 7, 11, 12])
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_stopped_training_resumes_to_the_same_bits(steps, optimizer, tmp_path):
-    stages = [
-        Stage(unfreeze=0, epochs=2, learning_rate=1e-2, optimizer=optimizer),
-        Stage(unfreeze="all", epochs=2, learning_rate=1e-3, optimizer=optimizer),
-    ]
+UP_THEN_DOWN = [  # a stage may freeze again what an earlier one had trained
+    Stage(unfreeze="all", epochs=2, learning_rate=1e-2),
+    Stage(unfreeze=0, epochs=2, learning_rate=1e-3, optimizer="sgd"),
+    Stage(unfreeze=1, epochs=3, learning_rate=1e-3, optimizer="rmsprop"),
+]
+DOWN = [Stage(unfreeze=0, epochs=2, learning_rate=1e-2), Stage(unfreeze=2, epochs=2, learning_rate=1e-3)]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 6, 7, 9, 11, 12])
+@pytest.mark.parametrize("stages", [DOWN, UP_THEN_DOWN], ids=["down", "up then down"])
+def test_a_stopped_training_resumes_to_the_same_bits(steps, stages, tmp_path):
     whole, halves = make_model(), make_model()
-    expected, _ = train(make_training(whole, stages), tmp_path / "whole")
+    expected, _ = train(make_training(whole, stages, patience=1), tmp_path / "whole")
     stop = StopRequest()
     with pytest.raises(Stopped) as stopped:
-        train(make_training(halves, stages), tmp_path, stop=stop, listener=StopAfter(steps, stop))
+        train(make_training(halves, stages, patience=1), tmp_path, stop=stop, listener=StopAfter(steps, stop))
     assert stopped.value.status == 128 + 15
     fresh = make_model()
     saved = Checkpoint(tmp_path / "run" / "checkpoint", {"test": True}, 3600).load()
-    state, _ = train(make_training(fresh, stages), tmp_path, state=saved)
+    state, _ = train(make_training(fresh, stages, patience=1), tmp_path, state=saved)
     assert state.history == expected.history
     for mine, theirs in zip(fresh.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    assert [layer.trainable for layer in fresh.layers] == [layer.trainable for layer in whole.layers]
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run(tmp_path):
+    stage = Stage(unfreeze=0, epochs=3, learning_rate=9.9, optimizer="sgd")
+    model = make_model()
+    training = make_training(model, [stage])
+    broken = make_batches(1)
+
+    def poison():
+        model.get_layer("head_bn").moving_mean.assign(np.full(4, np.nan, "float32"))
+        return iter(broken)
+
+    training.validation_batches = poison
+    with pytest.raises(TlkitError, match=r"the validation loss is nan"):
+        train(training, tmp_path)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_one_line(tmp_path):
     model = make_model()
     model.get_layer("logits").kernel.assign(np.full((4, 3), np.nan, "float32"))
-    with pytest.raises(TlkitError, match=r"stage 0, epoch 0, step 0: the loss is nan\. Try a learning rate"):
+    with pytest.raises(TlkitError, match=r"stage 0, epoch 0, step 0: the loss is nan\. Try a new run with --set"):
         train(make_training(model, [Stage(epochs=1, learning_rate=1e-3)]), tmp_path)

@@ -101,7 +101,7 @@ def finetune(model, data, *, stages="auto", recipe="default", out=None, resume=F
     Raises:
         TlkitError: In one line, for whatever the user can mend.
     """
-    from tlkit.api.job import resolve
+    from tlkit.api.job import Job
     from tlkit.models.backbones import block_ends as find_block_ends
 
     base = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
@@ -113,11 +113,17 @@ def finetune(model, data, *, stages="auto", recipe="default", out=None, resume=F
     else:
         values |= {"seed": built.seed, "backbone": built.backbone.model_dump(), "head": built.head.model_dump()}
     values["stages"] = stages if stages == "auto" else [dict(stage) for stage in stages]
-    values["data"]["image_size"] = model.input_shape[1]
+    values["data"] |= {
+        "image_size": model.input_shape[1],
+        "split_seed": data.seed,
+        "group_by": data.group_by,
+        "folds": 0,
+    }
     values["tasks"] = {name: task.kind for name, task in data.tasks.items()}
     ends = find_block_ends(model, block_ends)
-    resolved = resolve(check_recipe(values, where="finetune"), data, len(ends))
-    return _run(resolved, data, lambda: (model, ends), out, resume, listener or Listener())
+    checked = check_recipe(values, where="finetune")
+    job = Job(checked, data, tuple(ends), lambda _recipe: model, listener or Listener()).resolve()
+    return job.open(out, resume).run()
 
 
 def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
@@ -135,7 +141,7 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
         TlkitError: In one line, for whatever the user can mend; then no run folder is left behind.
     """
     from tlkit.api.folds import cross_validate
-    from tlkit.api.job import describe_in_words
+    from tlkit.api.job import Job, describe_in_words
     from tlkit.data.augment import training_view
     from tlkit.models.weights import check_weights
 
@@ -146,33 +152,28 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
     training_view(recipe.data.augment, image_size=224, fit=recipe.data.fit)  # refuses unknown policies and ops
     head = find_head(recipe.head.custom) if recipe.head.custom else None
     data = load_data(
-        source, tasks=dict(recipe.tasks), group_by=recipe.data.group_by, seed=recipe.seed, listener=listener
+        source,
+        tasks=dict(recipe.tasks),
+        group_by=recipe.data.group_by,
+        seed=recipe.seed if recipe.data.split_seed == "auto" else recipe.data.split_seed,
+        listener=listener,
     )
     for line in describe_in_words(data, recipe.data.folds):
         listener.note(line)
+    ends = BACKBONES[recipe.backbone.name].block_ends
 
-    def train_on(split_data, out):
-        return train_recipe(recipe, split_data, head=head, out=out, resume=resume, listener=listener)
+    def make_model(recipe):
+        listener.engine_needed()
+        return _build(recipe, data.tasks, head)
 
+    job = Job(recipe, data, ends, make_model, listener)
     if recipe.data.folds:
-        return cross_validate(recipe, data, train_on, out, resume, listener)
-    return train_on(data, out)
-
-
-def train_recipe(recipe, data, *, head=None, out=None, resume=False, listener=None):
-    """Train what a recipe describes on data that is already split; as `finetune_recipe`, without its checks."""
-    from tlkit.api.job import resolve
-
-    spec = BACKBONES[recipe.backbone.name]
-    resolved = resolve(recipe, data, len(spec.block_ends))
-    return _run(
-        resolved,
-        data,
-        lambda: (_build(resolved, data.tasks, head), spec.block_ends),
-        out,
-        resume,
-        listener or Listener(),
-    )
+        return cross_validate(job, out, resume)
+    job = job.resolve()
+    if resume and run_folder.is_complete(out):
+        return job.open(out, resume).run()
+    model = make_model(job.recipe)  # what is wrong with weights or head shows before the folder is made
+    return job.open(out, resume).run(model)
 
 
 def evaluate(run, *, data=None, tta="none", listener=None):
@@ -246,24 +247,3 @@ def _build(recipe, tasks, head):
     model = assemble(backbone, head or make_head(tasks, **settings), tasks)
     _recipes[model] = recipe
     return model
-
-
-def _run(recipe, data, make_model, out, resume, listener):
-    """Open the run folder, train in it unless that is done, and return the `Run`."""
-    from tlkit.api.job import execute, open_folder
-    from tlkit.training.schedule import describe_stage
-
-    if resume and out and run_folder.is_complete(out):
-        open_folder(recipe, data, out, resume)  # refuses another recipe or other data
-        listener.note(f"{out} is complete already; nothing to resume")
-        return load_run(out)
-    for number, stage in enumerate(recipe.stages):
-        listener.note(f"stage {number}: {describe_stage(stage)}")
-    listener.engine_needed()
-    model, ends = make_model()
-    path = open_folder(recipe, data, out, resume)
-    listener.note(f"run folder: {path}")
-    execute(path, recipe, data, model, ends, listener)
-    run = load_run(path)
-    run.data = data
-    return run

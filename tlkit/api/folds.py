@@ -1,44 +1,54 @@
 """Cross-validation: every image is tested once, and the model that ships is trained on all but a validation slice."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
 from tlkit import run as run_folder
 from tlkit.data.index import fold_splits, split_for_deployment, with_split
 from tlkit.evaluation.metrics import split_metrics
-from tlkit.recipe import Recipe
 
 
-def cross_validate(recipe: Recipe, data, train_on, out, resume, listener):
-    """Train one run per fold under `folds/`, then the run that ships, which gets the estimate over all folds.
+def cross_validate(job, out, resume):
+    """Make one run per fold under `folds/` of the run folder, then the run that ships, with the estimate over all.
 
     Args:
-        recipe: The recipe, `data.folds` at least 2.
-        data: `tlkit.data.index.Data`; its own split is not used.
-        train_on: Function from data and a run folder to a completed `Run`.
-        out, resume, listener: As for `tlkit.finetune`.
+        job: The `Job`, `data.folds` of its recipe at least 2; the splits of its data are not used.
+        out, resume: As for `tlkit.finetune`.
 
     Returns:
         The `Run` that ships. Its headline is `cv`: every image predicted by the one run that had not seen it.
     """
-    path = Path(out) if out else run_folder.new_run_path(recipe.backbone.name, Path(data.source).stem)
-    labels = {name: [] for name in data.tasks}
-    probabilities = {name: [] for name in data.tasks}
-    folds_path = path.with_name(path.name + "-folds")
-    for number, split in enumerate(fold_splits(data, recipe.data.folds, recipe.seed)):
-        listener.note(f"fold {number + 1} of {recipe.data.folds}")
-        fold = with_split(data, split)
-        fold_run = train_on(fold, folds_path / str(number))
-        predicted = fold_run.probabilities(fold, fold.indices("test"), listener=listener, what=f"fold {number + 1}")
-        for name in data.tasks:
-            labels[name].append(fold.labels[name][fold.indices("test")])
+    if job.data.splits_given:
+        job.listener.note("--folds deals out all images anew: the given splits are not used")
+    split = split_for_deployment(job.data, job.recipe.seed)
+    shipped = replace(job, data=with_split(job.data, split)).resolve()
+    if not run_folder.is_complete(out or ""):
+        shipped.make_model(shipped.recipe)  # what is wrong with weights or head shows before the folder is made
+    shipped = shipped.open(out, resume)
+    if run_folder.is_complete(shipped.path):
+        return shipped.run()
+    estimate = _estimate(shipped)
+    shipped.listener.note("the model that ships: trained on all but a validation slice")
+    return shipped.run(estimate=estimate)
+
+
+def _estimate(shipped):
+    """Make, continue or find the run of each fold; return the `cv` entry of `metrics.json`."""
+    tasks, folds = shipped.data.tasks, shipped.recipe.data.folds
+    recipe = shipped.recipe.model_copy(deep=True)
+    recipe.data.folds = 0
+    labels = {name: [] for name in tasks}
+    probabilities = {name: [] for name in tasks}
+    for number, split in enumerate(fold_splits(shipped.data, folds, recipe.seed)):
+        shipped.listener.note(f"fold {number + 1} of {folds}")
+        data = with_split(shipped.data, split)
+        fold = replace(shipped, recipe=recipe, data=data).resolve()
+        run = fold.open(shipped.path / run_folder.FOLDS / str(number), resume=True).run()
+        tested = data.indices("test")
+        predicted = run.probabilities(data, tested, listener=fold.listener, what=f"fold {number + 1}")
+        for name in tasks:
+            labels[name].append(data.labels[name][tested])
             probabilities[name].append(predicted[name])
-    listener.note("the model that ships: trained on all but a validation slice")
-    run = train_on(with_split(data, split_for_deployment(data, recipe.seed)), path)
     joined = [{name: np.concatenate(parts) for name, parts in by_task.items()} for by_task in (labels, probabilities)]
-    estimate = split_metrics(*joined, data.tasks, used_for=[]) | {"folds": recipe.data.folds}
-    primary = f"cv.tasks.{next(iter(data.tasks))}.accuracy"
-    run.metrics = {"primary": primary, "cv": estimate} | {k: v for k, v in run.metrics.items() if k != "primary"}
-    run_folder.write_json(run.path / run_folder.METRICS, run.metrics)
-    return run
+    return split_metrics(*joined, tasks, used_for=[]) | {"folds": folds}

@@ -1,41 +1,126 @@
 """One run from its recipe to its metrics: the order in which a run folder comes to be."""
 
+import shlex
 import shutil
+import signal
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.catalog import BACKBONES
 from tlkit.data.augment import INTERPOLATION
 from tlkit.data.describe import describe_data
-from tlkit.errors import RunError
+from tlkit.data.index import Data
+from tlkit.delivery.predict import Run
+from tlkit.errors import RecipeError, RunError, Stopped, Terminated
 from tlkit.evaluation.metrics import split_metrics, wilson_interval
-from tlkit.recipe import read_recipe
-from tlkit.training.schedule import auto_stages
+from tlkit.progress import Listener
+from tlkit.recipe import Recipe, read_recipe
+from tlkit.training.schedule import auto_stages, describe_stage
 
 # Below this many images a test split of 15 % gives an interval too wide to compare two models with.
 FEW_IMAGES = 500
 
 
-def resolve(recipe, data, num_blocks):
-    """Return the recipe with every automatic choice made, so that it repeats the run wherever it is read.
+@dataclass(frozen=True)
+class Job:
+    """What it takes to make one run.
 
-    Args:
-        recipe: `Recipe`.
-        data: `tlkit.data.index.Data`.
-        num_blocks: Number of blocks of the backbone.
+    Attributes:
+        recipe: The `Recipe`; `resolve` makes its automatic choices.
+        data: The images with their splits.
+        ends: Names of the model's block ends.
+        make_model: Function from the recipe to a freshly built `keras.Model`.
+        listener: Hears what the run does.
+        path: The run folder, once `open` has made it.
+        resume_path: What a user gives to `--resume`: the run's folder, or that of the run whose fold it is.
     """
-    values = recipe.model_copy(deep=True)
-    if values.data.image_size == "auto":
-        values.data.image_size = BACKBONES[values.backbone.name].image_size
-    num_images = len(data.indices("train"))
-    values.data.batch_size = min(values.data.batch_size, num_images)
-    if values.stages == "auto":
-        values.stages = auto_stages(num_images, num_blocks, values.data.batch_size)
-    if values.backbone.weights not in {"imagenet", "none"}:
-        values.backbone.weights = str(Path(values.backbone.weights).absolute())
-    return values
+
+    recipe: Recipe
+    data: Data
+    ends: tuple[str, ...]
+    make_model: Callable
+    listener: Listener
+    path: Path | None = None
+    resume_path: Path | None = None
+
+    def resolve(self):
+        """Return the job with every automatic choice made, so that its recipe repeats it wherever it is read.
+
+        Raises:
+            RecipeError: If a stage unfreezes more blocks than there are.
+        """
+        recipe = self.recipe.model_copy(deep=True)
+        if recipe.data.split_seed == "auto":
+            recipe.data.split_seed = recipe.seed
+        if recipe.data.image_size == "auto":
+            recipe.data.image_size = BACKBONES[recipe.backbone.name].image_size
+        num_images = len(self.data.indices("train"))
+        recipe.data.batch_size = min(recipe.data.batch_size, num_images)
+        if recipe.stages == "auto":
+            recipe.stages = auto_stages(num_images, len(self.ends), recipe.data.batch_size)
+        for number, stage in enumerate(recipe.stages):
+            if stage.unfreeze != "all" and stage.unfreeze > len(self.ends):
+                raise RecipeError(
+                    f"`stages.{number}.unfreeze`: expected at most {len(self.ends)}, the number of blocks of "
+                    f"{recipe.backbone.name}. Received: {stage.unfreeze}"
+                )
+        if recipe.backbone.weights not in {"imagenet", "none"}:
+            recipe.backbone.weights = str(Path(recipe.backbone.weights).expanduser().absolute())
+        return replace(self, recipe=recipe)
+
+    def open(self, out, resume):
+        """Return the job with its run folder, made with what is known before training, or checked to be this job's.
+
+        Args:
+            out: The folder, or None for a new one under `runs/`.
+            resume: Whether the folder may hold this very run already.
+
+        Raises:
+            RunError: If the folder is in use for something else, can't be written, or its recipe or data differ.
+        """
+        if resume and out and (Path(out) / run_folder.RECIPE).is_file():
+            path = Path(out)
+            _refuse_another_run(path, self.recipe, self.data)
+            for leftover in path.rglob(".*.tmp*"):  # of a write that was killed
+                leftover.unlink(missing_ok=True)
+        else:
+            path = run_folder.new_run_path(self.recipe.backbone.name, Path(self.data.source).stem, out)
+            _make_folder(path, self.recipe, self.data)
+        return replace(self, path=path, resume_path=self.resume_path or path)
+
+    def run(self, model=None, estimate=None):
+        """Train, evaluate and write all that a run folder holds, from wherever its checkpoint says; return the `Run`.
+
+        Args:
+            model: What `make_model` returned, untouched; by default it is called.
+            estimate: The entry `cv` for `metrics.json`, if there is one; it becomes the headline.
+
+        Raises:
+            Stopped: If a signal asked for it; all that was done is saved.
+        """
+        if run_folder.is_complete(self.path):
+            self.listener.note(f"{self.path} is complete; nothing to resume")
+        else:
+            self.listener.note(f"run folder: {self.path}")
+            for number, stage in enumerate(self.recipe.stages):
+                self.listener.note(f"stage {number}: {describe_stage(stage)}")
+            try:
+                _execute(self, model or self.make_model(self.recipe), estimate)
+            except (KeyboardInterrupt, Terminated) as interruption:
+                number = signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
+                raise Stopped(number, self.resume_command) from None
+        run = Run(self.path)
+        run.data = self.data
+        return run
+
+    @property
+    def resume_command(self):
+        """What a user types to go on with the run."""
+        return f"tlkit finetune --resume --out {shlex.quote(str(self.resume_path))}"
 
 
 def describe_in_words(data, folds):
@@ -46,7 +131,7 @@ def describe_in_words(data, folds):
         first = data.findings[0]
         lines.append(f"{len(data.findings)} findings in the data; the first: {first['path']}: {first['problem']}")
         lines.append(f"`tlkit audit {data.source}` and data.json name them all")
-    if len(data) < FEW_IMAGES and not folds:
+    if len(data) < FEW_IMAGES and not folds and not data.splits_given:
         split = primary_split(data)
         count = len(data.indices(split))
         low, high = wilson_interval(round(0.9 * count), count)
@@ -58,70 +143,6 @@ def describe_in_words(data, folds):
 
 def _describe_task(name, task):
     return f"{len(task.classes)} classes" + ("" if name == "label" else f" of {name}")
-
-
-def open_folder(recipe, data, out, resume):
-    """Make the run folder and write what is known before training, or check that `out` holds this very run.
-
-    Returns:
-        The folder's path.
-
-    Raises:
-        RunError: If the folder is in use for something else, or its recipe or data differ.
-    """
-    if resume and out and (Path(out) / run_folder.RECIPE).is_file():
-        path = Path(out)
-        _refuse_another_run(path, recipe, data)
-        return path
-    path = run_folder.new_run_path(recipe.backbone.name, Path(data.source).stem, out)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".starting-", dir=path.parent) as temporary:
-            begun = Path(temporary) / path.name
-            begun.mkdir()
-            run_folder.write_json(begun / run_folder.DATA, describe_data(data))
-            _write_splits(begun / run_folder.SPLITS, data)
-            run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
-            begun.replace(path)  # so that a run folder exists whole or not at all
-    except OSError as error:
-        raise RunError(f"{path}: can't write the run folder: {error.strerror}. Choose another with --out.") from None
-    return path
-
-
-def execute(path, recipe, data, model, ends, listener):
-    """Train, evaluate and write everything that a run folder holds; go on from its checkpoint if there is one.
-
-    Args:
-        path: The run folder, as `open_folder` made it.
-        recipe: The resolved recipe.
-        data: `tlkit.data.index.Data`.
-        model: `keras.Model` from images to probabilities, freshly built; trained in place.
-        ends: Names of its block ends.
-        listener: `Listener`.
-    """
-    from tlkit.training.repeatable import describe_device
-
-    started = time.monotonic()
-    device, threads = describe_device()
-    if not (path / run_folder.ENVIRONMENT).exists():
-        environment = run_folder.describe_environment(recipe.seed, threads) | {"device": device}
-        run_folder.write_json(path / run_folder.ENVIRONMENT, environment)
-    state = _train(path, recipe, data, model, ends, listener)
-    with run_folder.atomic_path(path / run_folder.MODEL) as temporary:
-        model.save(temporary)
-    run_folder.write_json(path / run_folder.INPUTS, _describe_inputs(recipe, data))
-    evaluation_started = time.monotonic()
-    metrics = _evaluate_splits(path, recipe, data, model, listener)
-    now = time.monotonic()
-    timing = {
-        "total_seconds": round(sum(state.stage_seconds) + now - evaluation_started, 3),
-        "this_process_seconds": round(now - started, 3),
-        "evaluation_seconds": round(now - evaluation_started, 3),
-        "stages": [{"stage": number, "seconds": round(s, 3)} for number, s in enumerate(state.stage_seconds)],
-    }
-    run_folder.write_json(path / run_folder.TIMING, timing)
-    run_folder.write_json(path / run_folder.METRICS, metrics)
-    shutil.rmtree(path / run_folder.CHECKPOINT, ignore_errors=True)
 
 
 def primary_split(data):
@@ -146,18 +167,65 @@ def write_predictions(path, data, indices, probabilities):
     run_folder.write_csv(path, header, zip(*columns, strict=True))
 
 
-def _train(path, recipe, data, model, ends, listener):
+def _make_folder(path, recipe, data):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".starting-", dir=path.parent) as temporary:
+            begun = Path(temporary) / path.name
+            begun.mkdir()
+            run_folder.write_json(begun / run_folder.DATA, describe_data(data))
+            _write_splits(begun / run_folder.SPLITS, data)
+            run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
+            begun.replace(path)  # so that a run folder exists whole or not at all
+    except OSError as error:
+        raise RunError(f"{path}: can't write the run folder: {error.strerror}. Choose another with --out.") from None
+
+
+def _execute(job, model, estimate):
+    from tlkit.training.repeatable import describe_device, make_repeatable
+
+    started = time.monotonic()
+    make_repeatable(job.recipe.seed)
+    device, threads = describe_device()
+    if not (job.path / run_folder.ENVIRONMENT).exists():
+        environment = run_folder.describe_environment(job.recipe.seed, threads) | {"device": device}
+        run_folder.write_json(job.path / run_folder.ENVIRONMENT, environment)
+    state = _train(job, model)
+    with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
+        model.save(temporary)
+    run_folder.write_json(job.path / run_folder.INPUTS, _describe_inputs(job.recipe, job.data))
+    evaluation_started = time.monotonic()
+    metrics = _evaluate_splits(job, model)
+    if estimate:
+        metrics |= {"primary": f"cv.tasks.{next(iter(job.data.tasks))}.accuracy", "cv": estimate}
+    now = time.monotonic()
+    timing = {
+        "total_seconds": round(sum(state.stage_seconds) + now - evaluation_started, 3),
+        "this_process_seconds": round(now - started, 3),
+        "feature_pass_seconds": 0.0,  # every epoch streams its images through the frozen layers
+        "evaluation_seconds": round(now - evaluation_started, 3),
+        "stages": [{"stage": number, "seconds": round(s, 3)} for number, s in enumerate(state.stage_seconds)],
+    }
+    run_folder.write_json(job.path / run_folder.TIMING, timing)
+    run_folder.write_json(job.path / run_folder.METRICS, metrics)
+    checkpoint = job.path / run_folder.CHECKPOINT
+    (checkpoint / run_folder.CHECKPOINT_FILE).unlink(missing_ok=True)  # from here on the run is complete
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _train(job, model):
     from tlkit.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
     from tlkit.training.checkpoint import Checkpoint, TrainingState
     from tlkit.training.fit import Training, weights_hash
     from tlkit.training.interrupt import deferred_signals
 
+    recipe, data = job.recipe, job.data
     settings, train, val = recipe.data, data.indices("train"), data.indices("val")
     shared = {"image_size": settings.image_size, "batch_size": settings.batch_size, "fit": settings.fit}
     training = Training(
         model,
         recipe.stages,
-        ends=ends,
+        ends=job.ends,
         tasks=data.tasks,
         batch_size=settings.batch_size,
         steps_per_epoch=steps_per_epoch(len(train), settings.batch_size),
@@ -177,11 +245,12 @@ def _train(path, recipe, data, model, ends, listener):
         patience=recipe.training.patience,
     )
     identity = {"recipe": recipe.to_toml(), "data": data.fingerprint, "initial weights": weights_hash(model)}
-    checkpoint = Checkpoint(path / run_folder.CHECKPOINT, identity, recipe.training.checkpoint_seconds)
+    seconds = recipe.training.checkpoint_seconds
+    checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command)
+    recorder = _Recorder(job.path)
     with deferred_signals() as stop:
         state = checkpoint.load() or TrainingState()
-        recorder = _Recorder(path)
-        training.run(state, checkpoint=checkpoint, listener=listener, stop=stop, on_epoch=recorder)
+        training.run(state, checkpoint=checkpoint, listener=job.listener, stop=stop, on_epoch=recorder)
     recorder.write_history(state)
     return state
 
@@ -206,12 +275,12 @@ class _Recorder:
         run_folder.write_csv(self._path, HISTORY_COLUMNS, rows)
 
 
-def _evaluate_splits(path, recipe, data, model, listener):
+def _evaluate_splits(job, model):
     """Predict validation and test images, write the predictions, and return what goes into `metrics.json`."""
     from tlkit.data.pipeline import evaluation_batches
     from tlkit.evaluation.infer import predict_batches
 
-    settings = recipe.data
+    data, settings = job.data, job.recipe.data
     metrics = {"primary": f"{primary_split(data)}.tasks.{next(iter(data.tasks))}.accuracy"}
     for split in ("test", "val"):
         indices = data.indices(split)
@@ -220,11 +289,11 @@ def _evaluate_splits(path, recipe, data, model, listener):
         batches = evaluation_batches(
             data, indices, image_size=settings.image_size, batch_size=settings.batch_size, fit=settings.fit
         )
-        counter = _Counter(listener, len(indices), split)
+        counter = _Counter(job.listener, len(indices), split)
         probabilities = predict_batches(
             model, batches, data.tasks, batch_size=settings.batch_size, on_batch=counter.add
         )
-        write_predictions(path / f"predictions_{split}.csv", data, indices, probabilities)
+        write_predictions(job.path / f"predictions_{split}.csv", data, indices, probabilities)
         labels = {name: values[indices] for name, values in data.labels.items()}
         metrics[split] = split_metrics(labels, probabilities, data.tasks, used_for(split))
     return metrics

@@ -8,7 +8,8 @@ import numpy as np
 from tlkit import run as run_folder
 from tlkit.api.job import primary_split, used_for
 from tlkit.data.index import Data, load, with_split
-from tlkit.errors import DataError, RecipeError, RunError, did_you_mean
+from tlkit.errors import DataError, RunError, did_you_mean
+from tlkit.evaluation.infer import find_views
 from tlkit.evaluation.metrics import split_metrics
 from tlkit.recipe import read_recipe
 
@@ -38,11 +39,7 @@ class Result:
 
 def evaluate_run(run, data, tta, listener):
     """Do what `tlkit.evaluate` says, with nothing defaulted."""
-    from tlkit.data.augment import TEST_TIME_VIEWS
-
-    if tta not in TEST_TIME_VIEWS:
-        known = ", ".join(TEST_TIME_VIEWS)
-        raise RecipeError(f"tta: expected one of {known}. Received: {tta!r}.{did_you_mean(tta, TEST_TIME_VIEWS)}")
+    find_views(tta)
     if data is None:
         data = _own_data(run, listener)
         split = primary_split(data)
@@ -51,7 +48,8 @@ def evaluate_run(run, data, tta, listener):
         if not isinstance(data, Data):
             kinds = {name: task.kind for name, task in run.tasks.items()}
             data = load(data, tasks=kinds, split=False, progress=listener.files_checked)
-        split, indices, used = "data", np.arange(len(data)), []
+        split, indices = "data", np.arange(len(data))
+        used = _uses_of_images(run, data, listener)
     labels = _labels_of_run(run, data, indices)
     probabilities = run.probabilities(data, indices, tta=tta, listener=listener, what=split)
     return Result(split, split_metrics(labels, probabilities, run.tasks, used))
@@ -66,8 +64,7 @@ def _own_data(run, listener):
     if recorded["source"] == "arrays":
         raise RunError(f"{run.path}: the run was trained on arrays; give the data to evaluate on.")
     data = load(recorded["source"], tasks=dict(recipe.tasks), split=False, progress=listener.files_checked)
-    with (run.path / run_folder.SPLITS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        split_of = {row["path"]: row["split"] for row in csv.DictReader(file)}
+    split_of = {row["path"]: row["split"] for row in _recorded_splits(run)}
     split = np.array([split_of.get(path, "") for path in data.paths])
     data = with_split(data, split)
     if data.fingerprint != recorded["fingerprint"]:
@@ -75,6 +72,25 @@ def _own_data(run, listener):
             f"{run.path}: {recorded['source']} changed since the run was made. Pass it with --data to use it as it is."
         )
     return data
+
+
+def _uses_of_images(run, data, listener):
+    """Return what the run used images of `data` for: figures on images that it was trained on say little."""
+    split_of = {row["sha256"]: row["split"] for row in _recorded_splits(run)}
+    splits = [split_of.get(sha256) for sha256 in data.sha256]
+    uses = []
+    for split, use in (("train", "training"), ("val", "epoch")):
+        if count := splits.count(split):
+            listener.note(
+                f"{count} of the {len(data)} images are in the run's own {split} split: the figures flatter it"
+            )
+            uses.append(use)
+    return uses
+
+
+def _recorded_splits(run):
+    with (run.path / run_folder.SPLITS).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _labels_of_run(run, data, indices):

@@ -1,5 +1,6 @@
 """The command line: one module per command, loaded only when it is called."""
 
+import errno
 import signal
 import sys
 from importlib import import_module
@@ -7,7 +8,7 @@ from importlib import import_module
 import click
 
 from tlkit import __version__
-from tlkit.errors import Stopped, TlkitError, did_you_mean
+from tlkit.errors import Stopped, Terminated, TlkitError, did_you_mean
 
 # Command to its one line of help: the modules stay unloaded while `tlkit --help` prints the list.
 COMMANDS = {
@@ -21,6 +22,19 @@ COMMANDS = {
     "datasets": "List public datasets to try.",
     "demo": "Do the main job on data that ships with a dependency; no network needed.",
 }
+
+
+# What the system refuses and the user can mend: no space, no permission, a read-only place, a quota, a lost file.
+MENDABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+)
 
 
 class LazyGroup(click.Group):
@@ -55,13 +69,18 @@ def main():
     """Run the command line and exit: 0 done, 1 a bug, 2 the user can mend it, 130 interrupted, 143 terminated."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="tlkit", standalone_mode=False)
     except Stopped as stopped:
         status = _say(str(stopped), stopped.status)
     except click.exceptions.Abort:
         status = _say("interrupted", 130)
     except KeyboardInterrupt:
         status = _say("interrupted", 130)
+    except Terminated:
+        status = _say("terminated", 143)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help())
+        status = 0
     except click.ClickException as error:
         status = _say(f"error: {_one_line(error.format_message())}", 2)
     except TlkitError as error:
@@ -69,11 +88,16 @@ def main():
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe went away; there is nobody to tell
         status = 0
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        status = _say(f"error: {where}{error.strerror}. Mend that and try again; a run goes on with --resume", 2)
     sys.exit(status or 0)
 
 
 def _terminate(_number, _frame):
-    sys.exit(143)
+    raise Terminated
 
 
 def _say(text, status):

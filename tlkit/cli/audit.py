@@ -30,18 +30,15 @@ def audit(data, tasks, group_by, seed, as_json):
 
 
 def _print(description):
-    from rich.console import Console
-
-    from tlkit.cli.tables import table
+    from tlkit.cli.tables import print_table
 
     origin = "as given" if description["splits_given"] else "made by tlkit"
     splits = list(description["counts"])
     total = sum(description["counts"].values())
     click.echo(f"{description['source']}: {total:,} usable images; splits {origin}")
-    console = Console(highlight=False)
     for name, counts in description["class_counts"].items():
         rows = [(label, *(f"{counts[split][label]:,}" for split in splits)) for label in description["classes"][name]]
-        console.print(table((name, *splits), [*rows, ("all", *(f"{description['counts'][s]:,}" for s in splits))]))
+        print_table((name, *splits), [*rows, ("all", *(f"{description['counts'][s]:,}" for s in splits))])
     findings = description["findings"]
     click.echo(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}")
     for finding in findings:

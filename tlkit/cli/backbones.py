@@ -24,9 +24,7 @@ def backbones(as_json):
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-
-    from tlkit.cli.tables import table
+    from tlkit.cli.tables import print_table
 
     rows = [(b.name, b.image_size, b.features, len(b.block_ends), b.paper) for b in BACKBONES.values()]
-    Console(highlight=False).print(table(("backbone", "image size", "features", "blocks", "paper"), rows))
+    print_table(("backbone", "image size", "features", "blocks", "paper"), rows)

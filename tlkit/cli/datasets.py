@@ -27,18 +27,20 @@ def datasets(name, as_json):
 
 
 def _print_list(cards):
-    from rich.console import Console
-
-    from tlkit.cli.tables import table
+    from tlkit.cli.tables import print_table
 
     rows = [(card["name"], f"{card['images']:,}", card["classes"], card["description"]) for card in cards.values()]
-    Console(highlight=False).print(table(("dataset", "images", "classes", "what it is"), rows))
+    print_table(("dataset", "images", "classes", "what it is"), rows)
 
 
 def _print_card(card):
     click.echo(f"{card['title']}: {card['description']}")
     for key in ("source", "licence", "citation", "images", "classes", "image_size"):
         click.echo(f"{key.replace('_', ' ')}: {card[key]}")
+    splits = ", ".join(f"{name} {count:,}" for name, count in card["splits"].items())
+    click.echo(f"splits: {splits or 'none given'}")
+    if "notes" in card:
+        click.echo(f"notes: {card['notes']}")
     for file in card["files"]:
         checksum = next((f"{kind} {file[kind]}" for kind in ("sha256", "md5") if kind in file), "no checksum published")
         click.echo(f"file: {file['url']} ({checksum})")

@@ -10,7 +10,12 @@ def load_engine():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     hidden = os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
     with _hidden_stderr() if hidden else contextlib.nullcontext():
-        import keras  # noqa: F401  it takes seconds, and it is its C++ part that writes
+        import keras  # it takes seconds, and it is its C++ part that writes
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.get_logger().setLevel("ERROR")
 
 
 @contextlib.contextmanager

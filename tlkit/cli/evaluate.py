@@ -30,11 +30,8 @@ def evaluate(run, data, tta, as_json):
 
 def print_tables(result):
     """Print the headline and a table per class for each task of a `Result`."""
-    from rich.console import Console
+    from tlkit.cli.tables import print_table
 
-    from tlkit.cli.tables import table
-
-    console = Console(highlight=False)
     for name, entry in result.metrics["tasks"].items():
         low, high = entry["accuracy_interval"]
         used_for = result.metrics["used_for"]
@@ -51,4 +48,4 @@ def print_tables(result):
             (label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["support"])
             for label, row in entry["per_class"].items()
         ]
-        console.print(table(("class", "precision", "recall", "F1", "images"), rows))
+        print_table(("class", "precision", "recall", "F1", "images"), rows)

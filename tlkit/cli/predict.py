@@ -45,9 +45,7 @@ def _as_json(prediction, top):
 
 
 def _print_table(predictions, top):
-    from rich.console import Console
-
-    from tlkit.cli.tables import table
+    from tlkit.cli.tables import print_table
 
     header = ["image"]
     for name in predictions[0].answers:
@@ -56,10 +54,7 @@ def _print_table(predictions, top):
         (prediction.path, *(cell for answer in prediction.answers.values() for cell in _cells(answer, top)))
         for prediction in predictions
     ]
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no width of its own; do not fold its lines
-    console.print(table(header, rows))
+    print_table(header, rows)
 
 
 def _cells(answer, top):

@@ -18,9 +18,7 @@ def recipes(name, schema):
     if name:
         click.echo(recipe_text(name), nl=False)
         return
-    from rich.console import Console
-
-    from tlkit.cli.tables import table
+    from tlkit.cli.tables import print_table
 
     rows = [(known, recipe_text(known).splitlines()[0].lstrip("# ")) for known in recipe_names()]
-    Console(highlight=False).print(table(("recipe", "what it does"), rows))
+    print_table(("recipe", "what it does"), rows)

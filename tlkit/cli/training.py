@@ -1,7 +1,10 @@
 """What `finetune`, `train` and `demo` share: their options, and how a run is started and reported."""
 
+from pathlib import Path
+
 import click
 
+from tlkit import run as run_folder
 from tlkit.errors import RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
 
@@ -57,11 +60,11 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume):
         given["tasks"] = parse_tasks(tasks)
     if resume and not out:
         raise RunError("--resume: say which run with --out, the folder that the run named when it started.")
-    if resume and not (recipe or given or overrides):
-        checked, data = _recorded(out, data)
-    else:
-        checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
-        data = data or _recorded(out, None)[1]
+    if resume and not data:
+        data = _recorded_source(out)
+    if resume and recipe is None and (Path(out) / run_folder.RECIPE).is_file():
+        recipe = Path(out) / run_folder.RECIPE
+    checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
     with Screen() as screen:
         from tlkit.api import finetune_recipe
 
@@ -92,12 +95,10 @@ def parse_tasks(texts):
     return tasks
 
 
-def _recorded(out, data):
-    """Return the recipe of the run in `out` and its data, unless other data is given."""
-    from tlkit import run as run_folder
-
+def _recorded_source(out):
+    """Return where the images of the run in `out` are."""
     path = run_folder.find_run(out)
-    source = data or run_folder.read_json(path / run_folder.DATA)["source"]
+    source = run_folder.read_json(path / run_folder.DATA)["source"]
     if source == "arrays":
         raise RunError(f"{path}: the run was trained on arrays; resume it from Python.")
-    return read_recipe(path / run_folder.RECIPE), source
+    return source

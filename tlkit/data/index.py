@@ -15,7 +15,7 @@ from tlkit.data.arrays import list_arrays, list_npz
 from tlkit.data.listing import class_names, find_source, group_by_regex, list_csv, list_folder
 from tlkit.data.splits import FRACTIONS, assign, carve, folds_of, need_groups, unite
 from tlkit.errors import DataError, did_you_mean
-from tlkit.tasks import KINDS, Task
+from tlkit.tasks import KINDS, NAME, Task
 
 SPLITS = ("train", "val", "test")
 
@@ -37,6 +37,7 @@ class Data:
         sha256: Hash of each file's bytes, or of each array's shape and values.
         findings: Dicts of `path` and `problem`: what was left out, and what deserves a look.
         fingerprint: Hash of names, contents, labels and splits.
+        seed, group_by: What the splits were made with, as given to `load`.
     """
 
     source: str
@@ -51,6 +52,8 @@ class Data:
     sha256: tuple[str, ...]
     findings: list = field(default_factory=list)
     fingerprint: str = ""
+    seed: int = 0
+    group_by: str = ""
 
     def __len__(self):
         return len(self.paths)
@@ -122,9 +125,10 @@ def load(source, *, tasks=None, group_by=None, seed=0, progress=None, split=True
     if not split:
         listing.split = ["test"] * len(listing.paths)
     try:
-        return _index(listing, hashes, usable, kinds, seed, make_splits=split)
+        data = _index(listing, hashes, usable, kinds, seed, make_splits=split)
     except DataError as error:
         raise DataError(f"{listing.source}: {error}") from None
+    return replace(data, seed=seed, group_by=group_by or "")
 
 
 def with_split(data, split):
@@ -134,7 +138,7 @@ def with_split(data, split):
         data: `Data`.
         split: Array `(n,)` of "train", "val", "test".
     """
-    changed = replace(data, split=np.asarray(split, "<U5"))
+    changed = replace(data, split=np.asarray(split, "<U5"), splits_given=False)
     return replace(changed, fingerprint=_fingerprint(changed))
 
 
@@ -172,6 +176,10 @@ def _check_kinds(tasks):
             known = ", ".join(KINDS)
             raise DataError(
                 f"--task {name}={kind}: the kind must be one of {known}. Received: {kind!r}.{did_you_mean(kind, KINDS)}"
+            )
+        if not NAME.fullmatch(name):
+            raise DataError(
+                f"--task {name}={kind}: the name may have letters, digits, `_`, `.` and `-`: rename the column"
             )
         if name in ("path", "split", "group"):
             raise DataError(f"--task {name}={kind}: the column {name!r} has a meaning of its own and can't hold labels")

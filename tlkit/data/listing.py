@@ -122,8 +122,14 @@ def _add_classes(found, folder, split):
         images = sorted(images_below(folder / name))
         if not images:
             _leave_out(found, folder / name, "a folder without images: not taken as a class")
+        if not _is_utf8(name):
+            raise DataError(f"{folder / _shown(name)}: the folder's name is not UTF-8, and it is a class: rename it")
         for path in images:
             relative = path.relative_to(found.root).as_posix()
+            if not _is_utf8(relative):
+                problem = "the file's name is not UTF-8: rename it to have it used"
+                found.findings.append({"path": _shown(relative), "problem": problem})
+                continue
             if path.suffix.lower() in UNSUPPORTED_SUFFIXES:
                 problem = f"{path.suffix.lower()[1:].upper()} isn't supported: convert it to JPEG or PNG"
                 found.findings.append({"path": relative, "problem": problem})
@@ -132,6 +138,19 @@ def _add_classes(found, folder, split):
             found.labels["label"].append(name)
             if split:
                 found.split.append(split)
+
+
+def _is_utf8(name):
+    """Tell whether a name that the file system gave can be written to a text file."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name):
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _leave_out(found, folder, problem):

@@ -180,6 +180,11 @@ class _Unlabelled:
         self._arrays = None
         if isinstance(images, str | Path):
             images = [images]
+        if isinstance(images, np.ndarray) and images.ndim != 4:
+            raise DataError(
+                f"images: expected an array (images, height, width, channels). Received: {images.shape}. "
+                "Put a single image into a list."
+            )
         if len(images) and not isinstance(images[0], str | Path):
             self._arrays = [_as_rgb(image, number) for number, image in enumerate(images)]
             self.paths = [f"image {number}" for number in range(len(images))]
@@ -213,8 +218,8 @@ def _expand(paths, listener):
         elif path.is_file():
             try:
                 decode(path.read_bytes())
-            except DataError as error:
-                raise DataError(f"{path}: {error}") from None
+            except (DataError, OSError) as error:
+                raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
             found.append(path)
         else:
             raise DataError(f"{path}: no such file or folder. Give images or folders of images.")

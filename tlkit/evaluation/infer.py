@@ -3,6 +3,7 @@
 import numpy as np
 
 from tlkit.data.augment import TEST_TIME_VIEWS
+from tlkit.errors import RecipeError, did_you_mean
 
 
 def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=None):
@@ -19,7 +20,7 @@ def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=N
     Returns:
         Dict of task name to float32 `(images, classes)`.
     """
-    views = TEST_TIME_VIEWS[tta]
+    views = find_views(tta)
     collected = {name: [] for name in tasks}
     for batch in batches:
         images = batch["image"]
@@ -33,6 +34,18 @@ def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=N
         if on_batch:
             on_batch(len(images))
     return {name: _stack(parts, tasks[name].num_outputs) for name, parts in collected.items()}
+
+
+def find_views(tta):
+    """Return the test-time views of that name: functions from uint8 image `(size, size, 3)` to image.
+
+    Raises:
+        RecipeError: If there are none.
+    """
+    if tta not in TEST_TIME_VIEWS:
+        known = ", ".join(TEST_TIME_VIEWS)
+        raise RecipeError(f"tta: expected one of {known}. Received: {tta!r}.{did_you_mean(tta, TEST_TIME_VIEWS)}")
+    return TEST_TIME_VIEWS[tta]
 
 
 def _predict_padded(model, images, tasks, batch_size):

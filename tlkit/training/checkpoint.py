@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.errors import RunError
+from tlkit.run import CHECKPOINT_FILE as FILE
 from tlkit.run import atomic_path
 
-FILE = "state.npz"
 _STATE = "state"
 
 
@@ -51,15 +51,16 @@ class Checkpoint:
     """Keep a `TrainingState` in a folder, written atomically.
 
     Args:
-        folder: Where the file lies, in the run folder; made when first written.
+        folder: Where the file lies; made when first written.
         identity: JSON-able description of what is being trained; a checkpoint of anything else is refused.
         seconds: Stated interval between two writes. It is stretched so that writing takes at most 5 % of the time.
+        resume_command: What a user whose run was stopped types to go on.
     """
 
-    def __init__(self, folder, identity, seconds):
+    def __init__(self, folder, identity, seconds, resume_command=""):
         self.path = Path(folder) / FILE
         self.identity = identity
-        self.resume_command = f"tlkit finetune --resume --out {self.path.parents[1]}"
+        self.resume_command = resume_command
         self._seconds = seconds
         self._next_write = time.monotonic() + seconds
 

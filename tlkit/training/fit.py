@@ -54,10 +54,12 @@ class StageTrainer:
         accuracies = [float(value) for name, value in logs.items() if name.endswith("accuracy")]
         return float(logs["loss"]), sum(accuracies) / len(accuracies)
 
-    def evaluate(self, feature_batches):
-        """Return mean cross-entropy and accuracy over all images of `feature_batches`."""
+    def evaluate(self, feature_batches, stop=None):
+        """Return mean cross-entropy and accuracy over all images of `feature_batches`; None if told to stop."""
         loss_sum = correct = seen = 0
         for features, labels in feature_batches:
+            if stop and stop.signal:
+                return None
             logits = self.suffix.predict_on_batch(features)
             batch_loss, batch_correct = loss_and_correct(logits, labels)
             loss_sum, correct, seen = loss_sum + batch_loss, correct + batch_correct, seen + len(features)
@@ -118,7 +120,7 @@ class Training:
             total = self.stages[state.stage].epochs * self.steps_per_epoch
             done = state.epoch * self.steps_per_epoch + state.step
             listener.stage_started(state.stage, self.stages, total, done)
-            for epoch_is_over in self._steps(trainer, state, listener):
+            for epoch_is_over in self._steps(trainer, state, listener, stop):
                 clock.tick()
                 if epoch_is_over:
                     on_epoch(state)
@@ -130,8 +132,11 @@ class Training:
             listener.stage_finished()
             self._finish_stage(state)
         _assign(self._tracked(len(self.stages) - 1), state.best_variables)
+        freeze(self.model, self.ends, _depth(self.stages[-1], self.ends), batch_norm=self.batch_norm)
         state.variables, state.optimizer = [], []
         checkpoint.save(state)
+        if stop.signal:
+            raise Stopped(stop.signal, checkpoint.resume_command)
 
     def _start_stage(self, state):
         """Build the stage's trainer and put the state into it: a resumed one, or the best epoch so far."""
@@ -149,8 +154,8 @@ class Training:
             _assign(trainer.optimizer.variables, state.optimizer)
         return trainer
 
-    def _steps(self, trainer, state, listener):
-        """Train and validate until the stage ends; yield, after each step, whether it was the last of an epoch."""
+    def _steps(self, trainer, state, listener, stop):
+        """Train until the stage ends; yield False after each step, True after each epoch's validation."""
         stage = self.stages[state.stage]
         earlier_epochs = sum(earlier.epochs for earlier in self.stages[: state.stage])
         validation = FeatureBatches(trainer.prefix, self.validation_batches, self.batch_size)
@@ -161,19 +166,23 @@ class Training:
                 batch = next(batches)
                 loss, accuracy = trainer.train_step(batch)
                 count = len(batch["image"])
-                _refuse_nan(loss, state)
+                _refuse_nan("loss", loss, state, stage)
                 state.loss_sum += loss * count
                 state.correct += accuracy * count
                 state.seen += count
                 state.step += 1
                 listener.step_done(loss)
-            epoch_is_over = state.step == self.steps_per_epoch
-            if epoch_is_over:
-                self._finish_epoch(trainer, state, validation, listener)
-            yield epoch_is_over
+                yield False
+            else:
+                yield self._finish_epoch(trainer, state, validation, listener, stop)
 
-    def _finish_epoch(self, trainer, state, validation, listener):
-        val_loss, val_accuracy = trainer.evaluate(validation)
+    def _finish_epoch(self, trainer, state, validation, listener, stop):
+        """Validate, and add the epoch to the history; return False, with nothing changed, if a stop was asked for."""
+        figures = trainer.evaluate(validation, stop)
+        if figures is None:
+            return False
+        val_loss, val_accuracy = figures
+        _refuse_nan("validation loss", val_loss, state, self.stages[state.stage])
         steps_done = (state.epoch + 1) * self.steps_per_epoch
         row = {
             "stage": state.stage,
@@ -195,6 +204,7 @@ class Training:
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.correct, state.seen = 0.0, 0.0, 0
         listener.epoch_done(row, is_best)
+        return True
 
     def _finish_stage(self, state):
         """Go on from the best epoch so far, with a fresh optimizer."""
@@ -267,9 +277,9 @@ def _assign(variables, values):
         variable.assign(value)
 
 
-def _refuse_nan(loss, state):
+def _refuse_nan(what, loss, state, stage):
     if not math.isfinite(loss):
         raise TlkitError(
-            f"stage {state.stage}, epoch {state.epoch}, step {state.step}: the loss is {loss}. "
-            "Try a learning rate ten times lower, e.g. --set stages.0.learning_rate=1e-4"
+            f"stage {state.stage}, epoch {state.epoch}, step {state.step}: the {what} is {loss}. Try a new run with "
+            f"--set stages.{state.stage}.learning_rate={stage.learning_rate / 10:g}"
         )

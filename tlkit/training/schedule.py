@@ -10,9 +10,11 @@ from tlkit.recipe import Stage
 
 # Below this many training images an unfrozen block has more to forget than to learn from.
 FEW_IMAGES = 100
-# Steps after which the head of a frozen backbone no longer improves, and the bounds of the epochs that gives.
-HEAD_STEPS, HEAD_EPOCHS = 300, (5, 30)
-FINE_STEPS, FINE_EPOCHS = 200, (3, 10)
+# Steps of a stage, and the bounds of the epochs that they give. Measured on 341 photos of 10 classes with Lite0, five
+# folds. Head alone: 10 epochs at 3e-3 76.0 %; 20 epochs at 1e-3 74.5 %, 3e-3 78.3 %, 1e-2 76.8 %, 3e-2 75.4 %. After 10
+# epochs at 1e-2, two blocks for 8 epochs: 3e-5 76.5 %, 1e-4 76.8 %, 3e-4 78.0 %. Each interval is some 9 points wide.
+HEAD_STEPS, HEAD_EPOCHS, HEAD_RATE = 200, (5, 20), 3e-3
+FINE_STEPS, FINE_EPOCHS, FINE_RATE = 100, (3, 8), 3e-4
 
 
 def auto_stages(num_images, num_blocks, batch_size):
@@ -27,10 +29,10 @@ def auto_stages(num_images, num_blocks, batch_size):
         List of `Stage`.
     """
     steps = math.ceil(num_images / batch_size)
-    head = Stage(unfreeze=0, epochs=_epochs(HEAD_STEPS, steps, HEAD_EPOCHS), learning_rate=1e-3)
+    head = Stage(unfreeze=0, epochs=_epochs(HEAD_STEPS, steps, HEAD_EPOCHS), learning_rate=HEAD_RATE)
     if num_images < FEW_IMAGES or num_blocks < 2:
         return [head]
-    fine = Stage(unfreeze=min(2, num_blocks), epochs=_epochs(FINE_STEPS, steps, FINE_EPOCHS), learning_rate=1e-4)
+    fine = Stage(unfreeze=2, epochs=_epochs(FINE_STEPS, steps, FINE_EPOCHS), learning_rate=FINE_RATE)
     return [head, fine]
 
 
