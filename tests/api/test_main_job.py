@@ -278,8 +278,9 @@ def test_small_data_and_bad_files_are_said_on_the_screen(photo_folder, tmp_path,
     run = finetune_recipe(recipe, photos, out=tmp_path / "run", listener=notes)
     screen = "\n".join(notes.lines)
     assert "24 images, 2 classes: train 16, val 4, test 4" in screen
+    assert "1 left out" in screen
     assert "a/broken.jpg" in screen
     assert re.search(r"interval will be some \d+ points wide; --folds 5", screen)
-    assert "head only, 1 epochs" in screen
+    assert "head only, 1 epoch," in screen
     findings = json.loads((run.path / "data.json").read_text())["findings"]
     assert [finding["path"] for finding in findings] == ["a/broken.jpg"]

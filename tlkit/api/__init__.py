@@ -141,7 +141,8 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
         TlkitError: In one line, for whatever the user can mend; then no run folder is left behind.
     """
     from tlkit.api.folds import cross_validate
-    from tlkit.api.job import Job, describe_in_words
+    from tlkit.api.job import Job
+    from tlkit.api.words import describe_in_words
     from tlkit.data.augment import training_view
     from tlkit.models.weights import check_weights
 

@@ -10,19 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tlkit import run as run_folder
+from tlkit.api.scoring import score_splits
 from tlkit.catalog import BACKBONES
 from tlkit.data.augment import INTERPOLATION
 from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
 from tlkit.delivery.predict import Run
 from tlkit.errors import RecipeError, RunError, Stopped, Terminated
-from tlkit.evaluation.metrics import split_metrics, wilson_interval
 from tlkit.progress import Listener
 from tlkit.recipe import Recipe, read_recipe
 from tlkit.training.schedule import auto_stages, describe_stage
-
-# Below this many images a test split of 15 % gives an interval too wide to compare two models with.
-FEW_IMAGES = 500
 
 
 @dataclass(frozen=True)
@@ -123,50 +120,6 @@ class Job:
         return f"tlkit finetune --resume --out {shlex.quote(str(self.resume_path))}"
 
 
-def describe_in_words(data, folds):
-    """Return lines for the screen: what the data are, what was left out, and how much a test on them can say."""
-    counts = ", ".join(f"{split} {count:,}" for split, count in data.counts().items())
-    lines = [f"{len(data):,} images, {', '.join(_describe_task(*item) for item in data.tasks.items())}: {counts}"]
-    if data.findings:
-        first = data.findings[0]
-        lines.append(f"{len(data.findings)} findings in the data; the first: {first['path']}: {first['problem']}")
-        lines.append(f"`tlkit audit {data.source}` and data.json name them all")
-    if len(data) < FEW_IMAGES and not folds and not data.splits_given:
-        split = primary_split(data)
-        count = len(data.indices(split))
-        low, high = wilson_interval(round(0.9 * count), count)
-        width = round(100 * (high - low))
-        wide = f"{count} {split} images: the 95 % interval will be some {width} points wide"
-        lines.append(f"{wide}; --folds 5 tests all {len(data)}")
-    return lines
-
-
-def _describe_task(name, task):
-    return f"{len(task.classes)} classes" + ("" if name == "label" else f" of {name}")
-
-
-def primary_split(data):
-    """Return the split whose figures are the headline: test, where there is one."""
-    return "test" if len(data.indices("test")) else "val"
-
-
-def used_for(split):
-    """Return what a split was used to choose."""
-    return ["epoch"] if split == "val" else []
-
-
-def write_predictions(path, data, indices, probabilities):
-    """Write `predictions_<split>.csv`: path, then per task label, prediction and a probability per class."""
-    header = ["path"]
-    columns = [[data.paths[i] for i in indices]]
-    for name, task in data.tasks.items():
-        header += [name, f"{name}.prediction", *(f"{name}.{label}" for label in task.classes)]
-        columns.append([task.classes[k] for k in data.labels[name][indices]])
-        columns.append([task.classes[k] for k in probabilities[name].argmax(axis=1)])
-        columns += [[f"{value:.7g}" for value in column] for column in probabilities[name].T]
-    run_folder.write_csv(path, header, zip(*columns, strict=True))
-
-
 def _make_folder(path, recipe, data):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +148,7 @@ def _execute(job, model, estimate):
         model.save(temporary)
     run_folder.write_json(job.path / run_folder.INPUTS, _describe_inputs(job.recipe, job.data))
     evaluation_started = time.monotonic()
-    metrics = _evaluate_splits(job, model)
+    metrics = score_splits(job, model)
     if estimate:
         metrics |= {"primary": f"cv.tasks.{next(iter(job.data.tasks))}.accuracy", "cv": estimate}
     now = time.monotonic()
@@ -273,39 +226,6 @@ class _Recorder:
 
         rows = [[row[column] for column in HISTORY_COLUMNS] for row in state.history]
         run_folder.write_csv(self._path, HISTORY_COLUMNS, rows)
-
-
-def _evaluate_splits(job, model):
-    """Predict validation and test images, write the predictions, and return what goes into `metrics.json`."""
-    from tlkit.data.pipeline import evaluation_batches
-    from tlkit.evaluation.infer import predict_batches
-
-    data, settings = job.data, job.recipe.data
-    metrics = {"primary": f"{primary_split(data)}.tasks.{next(iter(data.tasks))}.accuracy"}
-    for split in ("test", "val"):
-        indices = data.indices(split)
-        if not len(indices):
-            continue
-        batches = evaluation_batches(
-            data, indices, image_size=settings.image_size, batch_size=settings.batch_size, fit=settings.fit
-        )
-        counter = _Counter(job.listener, len(indices), split)
-        probabilities = predict_batches(
-            model, batches, data.tasks, batch_size=settings.batch_size, on_batch=counter.add
-        )
-        write_predictions(job.path / f"predictions_{split}.csv", data, indices, probabilities)
-        labels = {name: values[indices] for name, values in data.labels.items()}
-        metrics[split] = split_metrics(labels, probabilities, data.tasks, used_for(split))
-    return metrics
-
-
-class _Counter:
-    def __init__(self, listener, total, what):
-        self._listener, self._total, self._what, self._done = listener, total, what, 0
-
-    def add(self, images):
-        self._done += images
-        self._listener.images_predicted(self._done, self._total, self._what)
 
 
 def _describe_inputs(recipe, data):

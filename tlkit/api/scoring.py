@@ -1,15 +1,16 @@
-"""Figures for a run, on its own held-out images or on other data."""
+"""Figures for a run: those that go into its folder, and those on its own or other data afterwards."""
 
 import csv
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from tlkit import run as run_folder
-from tlkit.api.job import primary_split, used_for
 from tlkit.data.index import Data, load, with_split
+from tlkit.data.pipeline import evaluation_batches
 from tlkit.errors import DataError, RunError, did_you_mean
-from tlkit.evaluation.infer import find_views
+from tlkit.evaluation.infer import find_views, predict_batches
 from tlkit.evaluation.metrics import split_metrics
 from tlkit.recipe import read_recipe
 
@@ -53,6 +54,56 @@ def evaluate_run(run, data, tta, listener):
     labels = _labels_of_run(run, data, indices)
     probabilities = run.probabilities(data, indices, tta=tta, listener=listener, what=split)
     return Result(split, split_metrics(labels, probabilities, run.tasks, used))
+
+
+def score_splits(job, model):
+    """Predict a job's test and validation images, write the predictions, and return what goes into `metrics.json`."""
+    data, settings = job.data, job.recipe.data
+    metrics = {"primary": f"{primary_split(data)}.tasks.{next(iter(data.tasks))}.accuracy"}
+    for split in ("test", "val"):
+        indices = data.indices(split)
+        if not len(indices):
+            continue
+        batches = evaluation_batches(
+            data, indices, image_size=settings.image_size, batch_size=settings.batch_size, fit=settings.fit
+        )
+        probabilities = predict_batches(
+            model,
+            batches,
+            data.tasks,
+            batch_size=settings.batch_size,
+            on_batch=partial(_tell, job.listener, len(indices), split),
+        )
+        write_predictions(job.path / f"predictions_{split}.csv", data, indices, probabilities)
+        labels = {name: values[indices] for name, values in data.labels.items()}
+        metrics[split] = split_metrics(labels, probabilities, data.tasks, used_for(split))
+    return metrics
+
+
+def _tell(listener, total, what, done):
+    listener.images_predicted(done, total, what)
+
+
+def primary_split(data):
+    """Return the split whose figures are the headline: test, where there is one."""
+    return "test" if len(data.indices("test")) else "val"
+
+
+def used_for(split):
+    """Return what a split was used to choose."""
+    return ["epoch"] if split == "val" else []
+
+
+def write_predictions(path, data, indices, probabilities):
+    """Write `predictions_<split>.csv`: path, then per task label, prediction and a probability per class."""
+    header = ["path"]
+    columns = [[data.paths[i] for i in indices]]
+    for name, task in data.tasks.items():
+        header += [name, f"{name}.prediction", *(f"{name}.{label}" for label in task.classes)]
+        columns.append([task.classes[k] for k in data.labels[name][indices]])
+        columns.append([task.classes[k] for k in probabilities[name].argmax(axis=1)])
+        columns += [[f"{value:.7g}" for value in column] for column in probabilities[name].T]
+    run_folder.write_csv(path, header, zip(*columns, strict=True))
 
 
 def _own_data(run, listener):

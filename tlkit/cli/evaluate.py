@@ -31,18 +31,15 @@ def evaluate(run, data, tta, as_json):
 def print_tables(result):
     """Print the headline and a table per class for each task of a `Result`."""
     from tlkit.cli.tables import print_table
+    from tlkit.cli.training import headline
 
     for name, entry in result.metrics["tasks"].items():
-        low, high = entry["accuracy_interval"]
-        used_for = result.metrics["used_for"]
-        caveat = f" (optimistic: used to choose the {' and '.join(used_for)})" if used_for else ""
-        click.echo(
-            f"{result.split} {name}: accuracy {entry['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}{caveat}"
-        )
+        what = result.split if name == "label" else f"{result.split} {name}"
+        click.echo(headline(what, entry, result.metrics["used_for"]))
         top5 = "" if entry["top5"] is None else f"top-5 {entry['top5']:.3f}, "
         click.echo(
-            f"{entry['n_labelled']} images, {top5}macro F1 {entry['macro_f1']:.3f}, "
-            f"loss {result.metrics['loss']:.3f}, calibration error {entry['ece']:.3f}"
+            f"{top5}macro F1 {entry['macro_f1']:.3f}, loss {result.metrics['loss']:.3f}, "
+            f"calibration error {entry['ece']:.3f}"
         )
         rows = [
             (label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["support"])

@@ -28,6 +28,9 @@ _OUT_OPTIONS = (
 )
 
 
+_USES = {"epoch": "choosing the epoch", "training": "training"}
+
+
 def setting_options(command):
     """Add the options that set recipe keys."""
     for option in reversed(_SETTING_OPTIONS):
@@ -69,19 +72,24 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume):
         from tlkit.api import finetune_recipe
 
         run = finetune_recipe(checked, data, out=out, resume=resume, listener=screen)
-        print_result(run, screen)
+    print_result(run)
 
 
-def print_result(run, screen):
+def print_result(run):
     """Print the last screen: the accuracy with its interval on stdout; where the run lies and what to do next."""
     split, entry = run.headline
-    caveat = f" (optimistic: used to choose the {' and '.join(entry['used_for'])})" if entry["used_for"] else ""
-    low, high = run.accuracy_interval
-    click.echo(
-        f"{split} accuracy {run.accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f}, {entry['n']} images{caveat}"
-    )
+    click.echo(headline(split, next(iter(entry["tasks"].values())), entry["used_for"]))
     click.echo(f"run: {run.path}")
     click.echo(f"predict with: tlkit predict {run.path} PHOTO.jpg")
+
+
+def headline(what, entry, used_for):
+    """Return a task's accuracy with its interval in one line, and what else the images were used for, if anything."""
+    low, high = entry["accuracy_interval"]
+    uses = " and ".join(_USES[use] for use in used_for)
+    caveat = f" (optimistic: these images were used for {uses})" if uses else ""
+    figures = f"accuracy {entry['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}"
+    return f"{what} {figures}, {entry['n_labelled']} images{caveat}"
 
 
 def parse_tasks(texts):

@@ -35,7 +35,7 @@ class Data:
         splits_given: Whether the source itself said which images are for testing or validation.
         groups: One key per image; images with the same key never straddle splits that we made.
         sha256: Hash of each file's bytes, or of each array's shape and values.
-        findings: Dicts of `path` and `problem`: what was left out, and what deserves a look.
+        findings: Dicts of `path`, `problem` and `left_out`: what can't be used, and what deserves a look.
         fingerprint: Hash of names, contents, labels and splits.
         seed, group_by: What the splits were made with, as given to `load`.
     """
@@ -256,7 +256,8 @@ def _index(listing, hashes, usable, kinds, seed, make_splits):
         splits_given=splits_given,
         groups=tuple(groups),
         sha256=tuple(sha256),
-        findings=listing.findings + _oddities(paths, sha256, own, split, labels, tasks),
+        findings=[finding | {"left_out": True} for finding in listing.findings]
+        + [finding | {"left_out": False} for finding in _oddities(paths, sha256, own, split, labels, tasks)],
     )
     return replace(data, fingerprint=_fingerprint(data))
 

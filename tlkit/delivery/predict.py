@@ -120,13 +120,7 @@ class Run:
         Returns:
             Dict of task name to float32 `(images, classes)`.
         """
-        listener, done = listener or Listener(), 0
-
-        def count(images):
-            nonlocal done
-            done += images
-            listener.images_predicted(done, len(indices), what)
-
+        listener = listener or Listener()
         batches = evaluation_batches(
             data,
             indices,
@@ -135,7 +129,12 @@ class Run:
             fit=self.inputs["fit"],
         )
         return predict_batches(
-            self.model, batches, self.tasks, batch_size=self.inputs["batch_size"], tta=tta, on_batch=count
+            self.model,
+            batches,
+            self.tasks,
+            batch_size=self.inputs["batch_size"],
+            tta=tta,
+            on_batch=lambda done: listener.images_predicted(done, len(indices), what),
         )
 
     def predict(self, images, *, tta="none", listener=None):

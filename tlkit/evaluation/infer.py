@@ -15,13 +15,13 @@ def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=N
         tasks: Dict of task name to `Task`.
         batch_size: Shorter batches are padded to it, so that a result doesn't depend on what it was batched with.
         tta: A name of `tlkit.data.augment.TEST_TIME_VIEWS`; the views' probabilities are averaged.
-        on_batch: Called with the number of images after each batch.
+        on_batch: Called after each batch with the number of images predicted so far.
 
     Returns:
         Dict of task name to float32 `(images, classes)`.
     """
     views = find_views(tta)
-    collected = {name: [] for name in tasks}
+    collected, done = {name: [] for name in tasks}, 0
     for batch in batches:
         images = batch["image"]
         sums = dict.fromkeys(tasks, 0.0)
@@ -32,7 +32,8 @@ def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=N
         for name, total in sums.items():
             collected[name].append(total / len(views))
         if on_batch:
-            on_batch(len(images))
+            done += len(images)
+            on_batch(done)
     return {name: _stack(parts, tasks[name].num_outputs) for name, parts in collected.items()}
 
 

@@ -45,4 +45,5 @@ def describe_stage(stage):
     """Return a stage in words, for the screen: `"2 blocks unfrozen, 10 epochs, adam 0.0001, cosine"`."""
     unfrozen = {0: "head only", "all": "all blocks unfrozen", 1: "1 block unfrozen"}
     what = unfrozen.get(stage.unfreeze, f"{stage.unfreeze} blocks unfrozen")
-    return f"{what}, {stage.epochs} epochs, {stage.optimizer} {stage.learning_rate:g}, {stage.schedule}"
+    epochs = f"{stage.epochs} epoch" + ("s" if stage.epochs > 1 else "")
+    return f"{what}, {epochs}, {stage.optimizer} {stage.learning_rate:g}, {stage.schedule}"
