@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-STAGES = "[{unfreeze=0, epochs=4, learning_rate=1e-2}, {unfreeze=2, epochs=4, learning_rate=1e-3}]"
+STAGES = "[{unfreeze=0, epochs=4, learning_rate=1e-2}, {unfreeze=2, epochs=10, learning_rate=1e-3}]"
 
 
 def start(data, out, *more):
@@ -49,7 +49,7 @@ def undisturbed(photo_folder, tmp_path_factory):
 
 
 def wait_for_steps(process, out, steps):
-    """Wait until the checkpoint says that `steps` of the 32 steps are done."""
+    """Wait until the checkpoint says that `steps` of the 56 steps are done."""
     file, done = out / "checkpoint" / "state.npz", 0
     while process.poll() is None and done < steps:
         time.sleep(0.005)
@@ -60,7 +60,7 @@ def wait_for_steps(process, out, steps):
 
 
 @pytest.mark.parametrize(
-    "steps", [pytest.param(1, marks=pytest.mark.slow), 18, pytest.param(21, marks=pytest.mark.slow)]
+    "steps", [pytest.param(1, marks=pytest.mark.slow), 18, pytest.param(30, marks=pytest.mark.slow)]
 )
 def test_killed_in_training(undisturbed, tmp_path, steps):
     data, expected, _ = undisturbed

@@ -189,9 +189,20 @@ def test_images_deeper_down_and_without_suffix_are_found(folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "fsencode") or sys.platform != "linux", reason="names are text elsewhere")
-def test_names_that_are_not_utf8_work(folder):
+def test_files_whose_names_are_not_utf8_are_left_out_and_named(folder):
     shutil.copyfile(folder / "ant" / "00.png", os.fsencode(folder / "ant") + b"/caf\xe9.png")
-    assert len(load(folder)) == 21
+    data = load(folder)
+    assert len(data) == 20
+    (finding,) = data.findings
+    assert finding["left_out"]
+    finding["path"].encode()  # can be printed and written
+    assert "rename it" in finding["problem"]
+
+
+def test_a_class_whose_name_is_not_utf8_is_refused(folder):
+    shutil.copytree(os.fsencode(folder / "ant"), os.fsencode(folder) + b"/b\xfc")
+    with pytest.raises(DataError, match="not UTF-8, and it is a class: rename it"):
+        load(folder)
 
 
 def test_csv(folder):
