@@ -17,9 +17,10 @@ def test_shipped_recipes_survive_a_round_trip(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_shipped_recipes_say_how_they_are_run(name):
+def test_shipped_recipes_say_how_they_are_run_and_what_came_of_it(name):
     header = [line for line in recipe_text(name).splitlines() if line.startswith("#")]
     assert any(line.startswith("# Run:     tlkit ") for line in header)
+    assert any(line.startswith(("# Result:  ", "# Published: ")) for line in header)
 
 
 def test_the_four_that_are_promised_ship():
