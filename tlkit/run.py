@@ -159,6 +159,11 @@ def describe_environment(seed, threads):
     }
 
 
+def usable_cpus():
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _program():
     name = Path(sys.argv[0]).name
     return "python -m tlkit" if name == "__main__.py" else name

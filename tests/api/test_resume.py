@@ -59,15 +59,19 @@ def wait_for_steps(process, out, steps):
             done = 4 * len(state["history"]) + state["step"]
 
 
+def kill_after(steps, data, out):
+    process = start(data, out)
+    wait_for_steps(process, out, steps)
+    process.kill()
+    process.communicate()
+
+
 @pytest.mark.parametrize(
     "steps", [pytest.param(1, marks=pytest.mark.slow), 18, pytest.param(30, marks=pytest.mark.slow)]
 )
 def test_killed_in_training(undisturbed, tmp_path, steps):
     data, expected, _ = undisturbed
-    process = start(data, tmp_path / "run")
-    wait_for_steps(process, tmp_path / "run", steps)
-    process.kill()
-    process.communicate()
+    kill_after(steps, data, tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert "resumed at step" in finish(start(data, tmp_path / "run", "--resume"))
     assert_same_bits(tmp_path / "run", expected)
@@ -108,10 +112,7 @@ def test_stopped_by_a_signal(undisturbed, tmp_path, number, status):
 
 def test_a_run_resumes_from_its_folder_alone(undisturbed, tmp_path):
     data, expected, _ = undisturbed
-    process = start(data, tmp_path / "run")
-    wait_for_steps(process, tmp_path / "run", 5)
-    process.kill()
-    process.communicate()
+    kill_after(5, data, tmp_path / "run")
     command = [sys.executable, "-m", "tlkit", "finetune", "--resume", "--out", str(tmp_path / "run")]
     subprocess.run(command, check=True, capture_output=True)
     assert_same_bits(tmp_path / "run", expected)
@@ -150,10 +151,7 @@ def test_resuming_a_complete_run_changes_nothing(undisturbed):
 
 def test_a_damaged_checkpoint_is_named(undisturbed, tmp_path):
     data, _, _ = undisturbed
-    process = start(data, tmp_path / "run")
-    wait_for_steps(process, tmp_path / "run", 3)
-    process.kill()
-    process.communicate()
+    kill_after(3, data, tmp_path / "run")
     file = tmp_path / "run" / "checkpoint" / "state.npz"
     os.truncate(file, file.stat().st_size // 2)
     process = start(data, tmp_path / "run", "--resume")

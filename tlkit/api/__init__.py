@@ -170,11 +170,7 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
     job = Job(recipe, data, ends, make_model, listener)
     if recipe.data.folds:
         return cross_validate(job, out, resume)
-    job = job.resolve()
-    if resume and run_folder.is_complete(out):
-        return job.open(out, resume).run()
-    model = make_model(job.recipe)  # what is wrong with weights or head shows before the folder is made
-    return job.open(out, resume).run(model)
+    return job.resolve().open(out, resume).run()
 
 
 def evaluate(run, *, data=None, tta="none", listener=None):
@@ -188,7 +184,7 @@ def evaluate(run, *, data=None, tta="none", listener=None):
         listener: `Listener` for progress and notes.
 
     Returns:
-        `tlkit.api.scoring.Result`: `accuracy`, `accuracy_interval`, and all figures as `metrics`.
+        `tlkit.evaluation.metrics.Result`: `accuracy`, `accuracy_interval`, and all figures as `metrics`.
 
     Raises:
         RunError: If the run is not complete, or its own data changed since.

@@ -22,11 +22,8 @@ def cross_validate(job, out, resume):
     if job.data.splits_given:
         job.listener.note("--folds deals out all images anew: the given splits are not used")
     split = split_for_deployment(job.data, job.recipe.seed)
-    shipped = replace(job, data=with_split(job.data, split)).resolve()
-    if not run_folder.is_complete(out or ""):
-        shipped.make_model(shipped.recipe)  # what is wrong with weights or head shows before the folder is made
-    shipped = shipped.open(out, resume)
-    if run_folder.is_complete(shipped.path):
+    shipped = replace(job, data=with_split(job.data, split)).resolve().open(out, resume)
+    if shipped.model is None:
         return shipped.run()
     estimate = _estimate(shipped)
     shipped.listener.note("the model that ships: trained on all but a validation slice")

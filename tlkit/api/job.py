@@ -33,6 +33,7 @@ class Job:
         make_model: Function from the recipe to a freshly built `keras.Model`.
         listener: Hears what the run does.
         path: The run folder, once `open` has made it.
+        model: The model as it was built, once `open` has, for a run that isn't complete.
         resume_path: What a user gives to `--resume`: the run's folder, or that of the run whose fold it is.
     """
 
@@ -42,6 +43,7 @@ class Job:
     make_model: Callable
     listener: Listener
     path: Path | None = None
+    model: object = None
     resume_path: Path | None = None
 
     def resolve(self):
@@ -70,7 +72,9 @@ class Job:
         return replace(self, recipe=recipe)
 
     def open(self, out, resume):
-        """Return the job with its run folder, made with what is known before training, or checked to be this job's.
+        """Return the job with its model and its run folder: made with what is known before training, or checked.
+
+        The model comes first: what is wrong with weights or head shows before there is a folder.
 
         Args:
             out: The folder, or None for a new one under `runs/`.
@@ -79,34 +83,37 @@ class Job:
         Raises:
             RunError: If the folder is in use for something else, can't be written, or its recipe or data differ.
         """
-        if resume and out and (Path(out) / run_folder.RECIPE).is_file():
+        exists = resume and out and (Path(out) / run_folder.RECIPE).is_file()
+        if exists:
             path = Path(out)
             _refuse_another_run(path, self.recipe, self.data)
+        else:
+            path = run_folder.new_run_path(self.recipe.backbone.name, Path(self.data.source).stem, out)
+        model = None if run_folder.is_complete(path) else self.make_model(self.recipe)
+        if exists:
             for leftover in path.rglob(".*.tmp*"):  # of a write that was killed
                 leftover.unlink(missing_ok=True)
         else:
-            path = run_folder.new_run_path(self.recipe.backbone.name, Path(self.data.source).stem, out)
             _make_folder(path, self.recipe, self.data)
-        return replace(self, path=path, resume_path=self.resume_path or path)
+        return replace(self, path=path, model=model, resume_path=self.resume_path or path)
 
-    def run(self, model=None, estimate=None):
+    def run(self, estimate=None):
         """Train, evaluate and write all that a run folder holds, from wherever its checkpoint says; return the `Run`.
 
         Args:
-            model: What `make_model` returned, untouched; by default it is called.
             estimate: The entry `cv` for `metrics.json`, if there is one; it becomes the headline.
 
         Raises:
             Stopped: If a signal asked for it; all that was done is saved.
         """
-        if run_folder.is_complete(self.path):
+        if self.model is None:
             self.listener.note(f"{self.path} is complete; nothing to resume")
         else:
             self.listener.note(f"run folder: {self.path}")
             for number, stage in enumerate(self.recipe.stages):
                 self.listener.note(f"stage {number}: {describe_stage(stage)}")
             try:
-                _execute(self, model or self.make_model(self.recipe), estimate)
+                _execute(self, estimate)
             except (KeyboardInterrupt, Terminated) as interruption:
                 number = signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
                 raise Stopped(number, self.resume_command) from None
@@ -134,7 +141,7 @@ def _make_folder(path, recipe, data):
         raise RunError(f"{path}: can't write the run folder: {error.strerror}. Choose another with --out.") from None
 
 
-def _execute(job, model, estimate):
+def _execute(job, estimate):
     from tlkit.training.repeatable import describe_device, make_repeatable
 
     started = time.monotonic()
@@ -143,12 +150,12 @@ def _execute(job, model, estimate):
     if not (job.path / run_folder.ENVIRONMENT).exists():
         environment = run_folder.describe_environment(job.recipe.seed, threads) | {"device": device}
         run_folder.write_json(job.path / run_folder.ENVIRONMENT, environment)
-    state = _train(job, model)
+    state = _train(job)
     with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
-        model.save(temporary)
+        job.model.save(temporary)
     run_folder.write_json(job.path / run_folder.INPUTS, _describe_inputs(job.recipe, job.data))
     evaluation_started = time.monotonic()
-    metrics = score_splits(job, model)
+    metrics = score_splits(job)
     if estimate:
         metrics |= {"primary": f"cv.tasks.{next(iter(job.data.tasks))}.accuracy", "cv": estimate}
     now = time.monotonic()
@@ -166,7 +173,7 @@ def _execute(job, model, estimate):
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def _train(job, model):
+def _train(job):
     from tlkit.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
     from tlkit.training.checkpoint import Checkpoint, TrainingState
     from tlkit.training.fit import Training, weights_hash
@@ -176,7 +183,7 @@ def _train(job, model):
     settings, train, val = recipe.data, data.indices("train"), data.indices("val")
     shared = {"image_size": settings.image_size, "batch_size": settings.batch_size, "fit": settings.fit}
     training = Training(
-        model,
+        job.model,
         recipe.stages,
         ends=job.ends,
         tasks=data.tasks,
@@ -197,7 +204,7 @@ def _train(job, model):
         monitor=recipe.training.monitor,
         patience=recipe.training.patience,
     )
-    identity = {"recipe": recipe.to_toml(), "data": data.fingerprint, "initial weights": weights_hash(model)}
+    identity = {"recipe": recipe.to_toml(), "data": data.fingerprint, "initial weights": weights_hash(job.model)}
     seconds = recipe.training.checkpoint_seconds
     checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command)
     recorder = _Recorder(job.path)

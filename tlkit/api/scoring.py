@@ -1,41 +1,15 @@
 """Figures for a run: those that go into its folder, and those on its own or other data afterwards."""
 
 import csv
-from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from tlkit import run as run_folder
 from tlkit.data.index import Data, load, with_split
-from tlkit.data.pipeline import evaluation_batches
 from tlkit.errors import DataError, RunError, did_you_mean
-from tlkit.evaluation.infer import find_views, predict_batches
-from tlkit.evaluation.metrics import split_metrics
+from tlkit.evaluation.infer import find_views, predict_images
+from tlkit.evaluation.metrics import Result, split_metrics
 from tlkit.recipe import read_recipe
-
-
-@dataclass(frozen=True)
-class Result:
-    """Figures of one evaluation.
-
-    Attributes:
-        split: What was evaluated: `"test"`, `"val"`, or `"data"` for data given to `evaluate`.
-        metrics: An entry as in `metrics.json`: `n`, `loss`, `used_for`, and `tasks`.
-    """
-
-    split: str
-    metrics: dict
-
-    @property
-    def accuracy(self):
-        """Accuracy of the first task, in [0, 1]."""
-        return next(iter(self.metrics["tasks"].values()))["accuracy"]
-
-    @property
-    def accuracy_interval(self):
-        """Its 95 % Wilson interval, `[low, high]`."""
-        return next(iter(self.metrics["tasks"].values()))["accuracy_interval"]
 
 
 def evaluate_run(run, data, tta, listener):
@@ -56,7 +30,7 @@ def evaluate_run(run, data, tta, listener):
     return Result(split, split_metrics(labels, probabilities, run.tasks, used))
 
 
-def score_splits(job, model):
+def score_splits(job):
     """Predict a job's test and validation images, write the predictions, and return what goes into `metrics.json`."""
     data, settings = job.data, job.recipe.data
     metrics = {"primary": f"{primary_split(data)}.tasks.{next(iter(data.tasks))}.accuracy"}
@@ -64,24 +38,21 @@ def score_splits(job, model):
         indices = data.indices(split)
         if not len(indices):
             continue
-        batches = evaluation_batches(
-            data, indices, image_size=settings.image_size, batch_size=settings.batch_size, fit=settings.fit
-        )
-        probabilities = predict_batches(
-            model,
-            batches,
+        probabilities = predict_images(
+            job.model,
+            data,
+            indices,
             data.tasks,
+            image_size=settings.image_size,
             batch_size=settings.batch_size,
-            on_batch=partial(_tell, job.listener, len(indices), split),
+            fit=settings.fit,
+            listener=job.listener,
+            what=split,
         )
         write_predictions(job.path / f"predictions_{split}.csv", data, indices, probabilities)
         labels = {name: values[indices] for name, values in data.labels.items()}
         metrics[split] = split_metrics(labels, probabilities, data.tasks, used_for(split))
     return metrics
-
-
-def _tell(listener, total, what, done):
-    listener.images_predicted(done, total, what)
 
 
 def primary_split(data):

@@ -13,11 +13,9 @@ import click
 def evaluate(run, data, tta, as_json):
     """Evaluate RUN, a run folder, on the images held out from it or on other data."""
     from tlkit import run as run_folder
-    from tlkit.cli.engine import load_engine
     from tlkit.cli.screen import Screen
 
     run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
-    load_engine()
     with Screen() as screen:
         from tlkit.api import evaluate as evaluate_run
 

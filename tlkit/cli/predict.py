@@ -14,11 +14,9 @@ import click
 def predict(run, paths, top, as_json, csv_file):
     """Predict images, or all images in folders, with RUN, a run folder."""
     from tlkit import run as run_folder
-    from tlkit.cli.engine import load_engine
     from tlkit.cli.screen import Screen
 
     run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
-    load_engine()
     with Screen() as screen:
         from tlkit.api import load_run
 

@@ -1,7 +1,5 @@
 """What the command line shows while it works: notes and progress bars, on stderr."""
 
-import time
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -17,7 +15,6 @@ class Screen(Listener):
     def __init__(self):
         self._bar = self._task = None
         self._epochs = 0
-        self._started = time.monotonic()
 
     def __enter__(self):
         return self

@@ -3,7 +3,6 @@
 import click
 
 from tlkit.cli.training import data_option, head_option, out_options, run_and_report, setting_options
-from tlkit.errors import TlkitError
 
 
 @click.command()
@@ -15,6 +14,4 @@ from tlkit.errors import TlkitError
 def train(recipe, data, overrides, tasks, group_by, head, seed, folds, out, resume):
     """Train what RECIPE, a name or a TOML file, describes."""
     settings = {"data.group_by": group_by, "head.custom": head, "seed": seed, "data.folds": folds}
-    if not data and not resume:
-        raise TlkitError("--data: missing. Give a folder of images, or a CSV file.")
     run_and_report(recipe, settings, overrides, tasks, data, out, resume)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tlkit import run as run_folder
-from tlkit.errors import RecipeError, RunError
+from tlkit.errors import DataError, RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
 
 data_option = click.option("--data", metavar="DIR|FILE.csv", help="The labelled images.")
@@ -58,6 +58,8 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume):
     """
     from tlkit.cli.screen import Screen
 
+    if not data and not resume:
+        raise DataError("--data: missing. Give a folder of images, or a CSV file.")
     given = {key: value for key, value in settings.items() if value is not None}
     if tasks:
         given["tasks"] = parse_tasks(tasks)

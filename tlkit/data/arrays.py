@@ -86,6 +86,12 @@ def _listing(source, parts):
     return Listing(source, None, paths, {"label": labels}, split if split[:1] != [None] else None, None, together)
 
 
+def as_rgb(image):
+    """Return an image `(height, width)`, `(height, width, 1)` or `(height, width, 3)` as `(height, width, 3)`."""
+    image = image if image.ndim == 3 else image[..., None]
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
 def _check_images(where, images):
     """Return images as a uint8 array or a list of uint8 arrays, each `(h, w)`, `(h, w, 1)` or `(h, w, 3)`."""
     if not isinstance(images, list | tuple):

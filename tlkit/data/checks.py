@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from tlkit.run import usable_cpus
+
 VERSION = 1  # of what a check means; verdicts of another version don't count
 MAX_BYTES = 2**30
 CHUNK = 512  # files between two writes to the cache, so that an interrupted check is not lost
@@ -40,7 +42,7 @@ def check_files(paths, progress=None, threads=None):
         list of `Verdict`, one per path.
     """
     verdicts = []
-    threads = threads or min(32, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    threads = threads or min(32, usable_cpus())
     report = progress or (lambda done, total: None)
     report(0, len(paths))
     with closing(_Cache(cache_folder() / "checks.sqlite")) as cache, ThreadPoolExecutor(threads) as pool:

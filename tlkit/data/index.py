@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkit.data.arrays import list_arrays, list_npz
+from tlkit.data.arrays import as_rgb, list_arrays, list_npz
 from tlkit.data.listing import class_names, find_source, group_by_regex, list_csv, list_folder
 from tlkit.data.splits import FRACTIONS, assign, carve, folds_of, need_groups, unite
 from tlkit.errors import DataError, did_you_mean
@@ -74,9 +74,7 @@ class Data:
             DataError: If the file has gone or changed since it was checked.
         """
         if self.images is not None:
-            image = self.images[i]
-            image = image if image.ndim == 3 else image[..., None]
-            return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+            return as_rgb(self.images[i])
         from tlkit.data.decode import DecodeError, decode
 
         path = self.root / self.paths[i]

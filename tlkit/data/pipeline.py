@@ -3,13 +3,13 @@
 So any number of threads gives the same stream, and a run resumes by starting at step k.
 """
 
-import os
 from functools import lru_cache
 
 import numpy as np
 from absl import logging as absl_logging
 
 from tlkit.data.augment import evaluation_view, training_view, view_seed
+from tlkit.run import usable_cpus
 
 _verbosity = absl_logging.get_verbosity()
 absl_logging.set_verbosity(absl_logging.ERROR)  # Grain's import warns that JAX's profiler is absent
@@ -111,10 +111,6 @@ def _stream(batch, start, stop, threads):
     """Compute batches `start` to `stop` in threads, at most a few ahead of the reader."""
     if start >= stop:
         return iter(())
-    threads = _processors() if threads is None else threads
+    threads = usable_cpus() if threads is None else threads
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1 if threads else 0)
     return iter(grain.MapDataset.range(start, stop).map(batch).to_iter_dataset(options))
-
-
-def _processors():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

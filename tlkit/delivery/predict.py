@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from tlkit import run as run_folder
+from tlkit.data.arrays import as_rgb
+from tlkit.data.checks import check_files
 from tlkit.data.decode import decode
 from tlkit.data.listing import images_below
-from tlkit.data.pipeline import evaluation_batches
 from tlkit.errors import DataError, RunError
-from tlkit.evaluation.infer import predict_batches
+from tlkit.evaluation.infer import find_views, predict_images
+from tlkit.evaluation.metrics import Result
 from tlkit.progress import Listener
 from tlkit.tasks import Task
 
@@ -94,12 +96,12 @@ class Run:
     @property
     def accuracy(self):
         """The headline accuracy."""
-        return next(iter(self.headline[1]["tasks"].values()))["accuracy"]
+        return Result(*self.headline).accuracy
 
     @property
     def accuracy_interval(self):
         """The headline accuracy's 95 % interval, `[low, high]`."""
-        return next(iter(self.headline[1]["tasks"].values()))["accuracy_interval"]
+        return Result(*self.headline).accuracy_interval
 
     @cached_property
     def model(self):
@@ -121,20 +123,19 @@ class Run:
             Dict of task name to float32 `(images, classes)`.
         """
         listener = listener or Listener()
-        batches = evaluation_batches(
+        find_views(tta)
+        listener.engine_needed()
+        return predict_images(
+            self.model,
             data,
             indices,
+            self.tasks,
             image_size=self.inputs["image_size"],
             batch_size=self.inputs["batch_size"],
             fit=self.inputs["fit"],
-        )
-        return predict_batches(
-            self.model,
-            batches,
-            self.tasks,
-            batch_size=self.inputs["batch_size"],
             tta=tta,
-            on_batch=lambda done: listener.images_predicted(done, len(indices), what),
+            listener=listener,
+            what=what,
         )
 
     def predict(self, images, *, tta="none", listener=None):
@@ -185,7 +186,7 @@ class _Unlabelled:
                 "Put a single image into a list."
             )
         if len(images) and not isinstance(images[0], str | Path):
-            self._arrays = [_as_rgb(image, number) for number, image in enumerate(images)]
+            self._arrays = [_check_array(image, number) for number, image in enumerate(images)]
             self.paths = [f"image {number}" for number in range(len(images))]
         else:
             self.paths = _expand(images, listener)
@@ -197,38 +198,33 @@ class _Unlabelled:
         return decode(Path(self.paths[number]).read_bytes()) if self._arrays is None else self._arrays[number]
 
 
-def _as_rgb(image, number):
+def _check_array(image, number):
     image = np.asarray(image)
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
+    gray = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
+    if image.dtype != np.uint8 or not (gray or (image.ndim == 3 and image.shape[2] == 3)) or 0 in image.shape:
         raise DataError(
             f"image {number}: expected a uint8 array (height, width, 1 or 3). Received: {image.dtype} {image.shape}"
         )
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    return as_rgb(image)
 
 
 def _expand(paths, listener):
     """Return the image files named by `paths`: a named file must be readable, one in a folder is left out if not."""
-    found = []
+    named, found = [], []
     for path in map(Path, paths):
         if path.is_dir():
-            found += [file for file in sorted(images_below(path)) if _is_readable(file, listener)]
+            found += sorted(images_below(path))
         elif path.is_file():
-            try:
-                decode(path.read_bytes())
-            except (DataError, OSError) as error:
-                raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
             found.append(path)
+            named.append(path)
         else:
             raise DataError(f"{path}: no such file or folder. Give images or folders of images.")
-    return [str(path) for path in found]
-
-
-def _is_readable(path, listener):
-    try:
-        decode(path.read_bytes())
-    except (DataError, OSError) as error:
-        listener.note(f"left out {path}: {error}")
-        return False
-    return True
+    usable = []
+    for path, verdict in zip(found, check_files(found, listener.files_checked), strict=True):
+        if verdict.problem is None:
+            usable.append(str(path))
+        elif path in named:
+            raise DataError(f"{path}: {verdict.problem}")
+        else:
+            listener.note(f"left out {path}: {verdict.problem}")
+    return usable

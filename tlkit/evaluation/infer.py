@@ -3,7 +3,36 @@
 import numpy as np
 
 from tlkit.data.augment import TEST_TIME_VIEWS
+from tlkit.data.pipeline import evaluation_batches
 from tlkit.errors import RecipeError, did_you_mean
+from tlkit.progress import Listener
+from tlkit.training.features import predict_padded
+
+
+def predict_images(
+    model, data, indices, tasks, *, image_size, batch_size, fit, tta="none", listener=None, what="images"
+):
+    """Predict images of an indexed data set, in their evaluation views.
+
+    Args:
+        model, tasks, batch_size, tta: As for `predict_batches`.
+        data: `tlkit.data.index.Data`, or anything with its `read` and `labels`.
+        indices: int array: which of its images.
+        image_size, fit: As for `tlkit.data.pipeline.evaluation_batches`.
+        listener: `Listener` for progress; `what` is what it is told that these images are.
+
+    Returns:
+        Dict of task name to float32 `(images, classes)`.
+    """
+    listener = listener or Listener()
+    return predict_batches(
+        model,
+        evaluation_batches(data, indices, image_size=image_size, batch_size=batch_size, fit=fit),
+        tasks,
+        batch_size=batch_size,
+        tta=tta,
+        on_batch=lambda done: listener.images_predicted(done, len(indices), what),
+    )
 
 
 def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=None):
@@ -27,7 +56,9 @@ def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=N
         sums = dict.fromkeys(tasks, 0.0)
         for view in views:
             viewed = np.stack([view(image) for image in images])
-            for name, probabilities in _predict_padded(model, viewed, tasks, batch_size).items():
+            outputs = predict_padded(model, viewed, batch_size)
+            by_task = outputs if isinstance(outputs, dict) else {next(iter(tasks)): outputs}
+            for name, probabilities in by_task.items():
                 sums[name] = sums[name] + probabilities
         for name, total in sums.items():
             collected[name].append(total / len(views))
@@ -47,14 +78,6 @@ def find_views(tta):
         known = ", ".join(TEST_TIME_VIEWS)
         raise RecipeError(f"tta: expected one of {known}. Received: {tta!r}.{did_you_mean(tta, TEST_TIME_VIEWS)}")
     return TEST_TIME_VIEWS[tta]
-
-
-def _predict_padded(model, images, tasks, batch_size):
-    missing = batch_size - len(images)
-    padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else images
-    outputs = model.predict_on_batch(padded)
-    by_task = outputs if isinstance(outputs, dict) else {next(iter(tasks)): outputs}
-    return {name: np.asarray(values, np.float32)[: len(images)] for name, values in by_task.items()}
 
 
 def _stack(parts, width):

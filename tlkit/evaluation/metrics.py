@@ -1,9 +1,34 @@
 """Figures for one task from labels and probabilities, each headline figure with its interval."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 CALIBRATION_BINS = 15
 SMALLEST_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures of one evaluation.
+
+    Attributes:
+        split: What was evaluated: `"test"`, `"val"`, or `"data"` for data given to `evaluate`.
+        metrics: An entry as in `metrics.json`: `n`, `loss`, `used_for`, and `tasks`.
+    """
+
+    split: str
+    metrics: dict
+
+    @property
+    def accuracy(self):
+        """Accuracy of the first task, in [0, 1]."""
+        return next(iter(self.metrics["tasks"].values()))["accuracy"]
+
+    @property
+    def accuracy_interval(self):
+        """Its 95 % Wilson interval, `[low, high]`."""
+        return next(iter(self.metrics["tasks"].values()))["accuracy_interval"]
 
 
 def wilson_interval(correct, total, confidence=0.95):

@@ -12,17 +12,33 @@ def frozen_features(prefix, images, batch_size):
     Args:
         prefix: `keras.Model` from images to features, or None if nothing is frozen.
         images: uint8 array `(batch, height, width, 3)`, at most `batch_size` of them.
-        batch_size: The one batch shape at which the prefix runs: a shorter batch is padded with zeros, since
-            kernels, and with them the last bits, may differ between batch shapes.
+        batch_size: The one batch shape at which the prefix runs.
 
     Returns:
         float32 array `(batch, ...)`: features, or the images themselves if nothing is frozen.
     """
-    if prefix is None:
-        return images.astype(np.float32)
+    return images.astype(np.float32) if prefix is None else predict_padded(prefix, images, batch_size)
+
+
+def predict_padded(model, images, batch_size):
+    """Run a model on a batch as if it were full: it is padded with zeros, and what comes of the padding is dropped.
+
+    Kernels, and with them the last bits, may differ between batch shapes.
+
+    Args:
+        model: `keras.Model` from images to a tensor, or to a dict of them.
+        images: uint8 array `(batch, height, width, 3)`, at most `batch_size` of them.
+        batch_size: The one batch shape at which the model runs.
+
+    Returns:
+        float32 array `(batch, ...)`, or a dict of them.
+    """
     missing = batch_size - len(images)
     padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else images
-    return np.asarray(prefix.predict_on_batch(padded))[: len(images)]
+    outputs = model.predict_on_batch(padded)
+    if isinstance(outputs, dict):
+        return {name: np.asarray(values)[: len(images)] for name, values in outputs.items()}
+    return np.asarray(outputs)[: len(images)]
 
 
 class FeatureBatches:

@@ -1,8 +1,8 @@
 """Same seed, same machine, same threads: same bits."""
 
-import os
-
 import keras
+
+from tlkit.run import usable_cpus
 
 
 def make_repeatable(seed):
@@ -30,8 +30,3 @@ def describe_device():
         threads = tf.config.threading.get_intra_op_parallelism_threads() or usable_cpus()
         return (f"{len(gpus)} x {names[0]}" if gpus else "CPU"), threads
     return keras.backend.backend(), usable_cpus()
-
-
-def usable_cpus():
-    """Return how many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
