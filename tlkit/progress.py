@@ -16,6 +16,9 @@ class Listener:
     def stage_started(self, number, stages, total_steps, done_steps):
         """Take that stage `number` (from 0) of `stages` begins, with steps already done when it was resumed."""
 
+    def features_computed(self, done, total, what):
+        """Take how many of the images whose features are missing have gone through the frozen layers in that view."""
+
     def step_done(self, loss):
         """Take the loss of one training step."""
 

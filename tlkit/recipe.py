@@ -81,6 +81,9 @@ class TrainingTable(_Table):
     batch_norm: Literal["frozen"] = Field("frozen", description="The backbone's BatchNorm stays in inference mode.")
     monitor: Literal["loss", "accuracy"] = Field("loss", description="Validation figure that chooses the best epoch.")
     patience: int = Field(0, ge=0, description="Epochs without improvement that end a stage; 0: never.")
+    cache: Literal["auto", "ram", "disk", "off"] = Field(
+        "auto", description="Where the frozen layers' features are kept; results don't depend on it."
+    )
     checkpoint_seconds: float = Field(30.0, ge=0, description="Longest stretch of work that a kill can cost.")
 
 

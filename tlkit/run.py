@@ -151,9 +151,9 @@ def describe_environment(seed, threads):
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "seed": seed,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: package_version(name) for name in RECORDED_PACKAGES},
         "platform": platform.platform(),
-        "processor": {"architecture": platform.machine(), "features": _processor_features()},
+        "processor": {"architecture": platform.machine(), "features": processor_features()},
         "threads": threads,
         "git_revision": _git_revision(),
     }
@@ -169,14 +169,14 @@ def _program():
     return "python -m tlkit" if name == "__main__.py" else name
 
 
-def _version(package):
+def package_version(package):
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _processor_features():
+def processor_features():
     """Return the vector instructions that decide which kernels run, hence the last bits of a result."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()

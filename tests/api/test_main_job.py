@@ -16,6 +16,7 @@ from tlkit.api import finetune_recipe
 from tlkit.errors import DataError, RunError, TlkitError
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
+from tlkit.training.store import DiskStore
 
 FILES = {
     "recipe.toml", "environment.json", "data.json", "splits.csv", "history.csv", "model.keras", "inputs.json",
@@ -248,6 +249,50 @@ def test_arrays_and_a_model_of_ones_own_train_in_python(tmp_path):
     assert run.accuracy == 1.0
     with pytest.raises(TlkitError, match="pass `block_ends"):
         tlkit.finetune(model, data, stages=stages, out=tmp_path / "other")
+
+
+@pytest.mark.parametrize("mode", ["disk", "ram"])
+def test_where_features_are_kept_changes_no_bit(mode, data_of, tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    settings = [*tiny, "data.views=2", "stages.0.epochs=3"]
+    kept, streamed = (
+        finetune_recipe(read_recipe("quick", [*settings, f"training.cache={choice}"]), data_of, out=tmp_path / choice)
+        for choice in (mode, "off")
+    )
+    assert_same_run(kept, streamed)
+    assert (tmp_path / "cache" / "features").exists() == (mode == "disk")
+    assert f'cache = "{mode}"' in (kept.path / "recipe.toml").read_text()
+    assert json.loads((kept.path / "timing.json").read_text())["feature_pass_seconds"] > 0
+    assert json.loads((streamed.path / "timing.json").read_text())["feature_pass_seconds"] == 0
+    assert tlkit.evaluate(kept.path).metrics == tlkit.evaluate(streamed.path).metrics == kept.headline[1]
+
+
+def test_another_head_finds_the_features_of_the_first(data_of, tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    passes = []
+
+    class Passes(Listener):
+        def features_computed(self, done, total, what):
+            passes.append(what)
+
+    for name, hidden in (("one", "[]"), ("other", "[8]")):
+        recipe = read_recipe("quick", [*tiny, "data.views=1", "stages.0.epochs=2", f"head.hidden={hidden}"])
+        before = len(passes)
+        finetune_recipe(recipe, data_of, out=tmp_path / name, listener=Passes())
+        assert (len(passes) > before) == (name == "one")
+
+
+def test_folds_share_one_pass(photo_folder, tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    photos = photo_folder(tmp_path / "photos", per_class=6)
+    recipe = read_recipe("quick", [*tiny, "data.folds=3", "data.views=1", "stages.0.epochs=2", "data.batch_size=4"])
+    finetune_recipe(recipe, photos, out=tmp_path / "run")
+    entries = DiskStore().entries()
+    assert sorted(entry.what for entry in entries) == [
+        "efficientnet_lite0, pooled, evaluation view of photos",
+        "efficientnet_lite0, pooled, training view 0 of photos",
+    ]
+    assert [entry.rows for entry in entries] == [12, 12]
 
 
 def test_folds_test_every_image_once(photo_folder, tmp_path, tiny):

@@ -142,6 +142,22 @@ def test_the_same_command_twice_gives_the_same_bits(undisturbed, tmp_path):
     assert environments[0]["threads"] == environments[1]["threads"]
 
 
+def test_kept_features_are_resumed_without(photo_folder, tmp_path, monkeypatch):
+    """Killed in the passes or after them, with features on disk, and resumed without any: the same bits."""
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    data, views = photo_folder(tmp_path / "photos", per_class=20), ("--set", "data.views=2")
+    finish(start(data, tmp_path / "whole", *views, "--cache", "disk"))
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "other_cache"))
+    process = start(data, tmp_path / "run", *views, "--cache", "disk")
+    while process.poll() is None and not list((tmp_path / "other_cache").rglob("*.npy")):
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    finish(start(data, tmp_path / "run", *views, "--cache", "off", "--resume"))
+    assert_same_bits(tmp_path / "run", tmp_path / "whole")
+
+
 def test_resuming_a_complete_run_changes_nothing(undisturbed):
     data, run, _ = undisturbed
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}

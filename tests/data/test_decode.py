@@ -150,3 +150,73 @@ def test_real_photos_pass(shared_data):
         data = photo.read_bytes()
         assert check(data).problem is None
         assert_alike(decode(data), by_pillow(data), mean=1.5)
+
+
+@pytest.fixture(scope="module")
+def large(photo):
+    return photo.resize((384, 288), Image.Resampling.BICUBIC)
+
+
+def averaged(image, factor):
+    """Average squares of pixels: what a reduced decode should come close to."""
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    return image.reshape(height, factor, width, factor, 3).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("at_least", "factor"),
+    [(None, 1), (1000, 1), (289, 1), (145, 1), (144, 2), (73, 2), (72, 4), (37, 4), (36, 8), (1, 8)],
+)
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("RGB", {}), ("RGB", {"progressive": True}), ("L", {}), ("CMYK", {}), ("RGB", {"subsampling": 0})],
+)
+def test_a_large_jpeg_is_reduced_to_what_is_needed(large, mode, options, at_least, factor):
+    data = encode(large.convert(mode), "JPEG", quality=95, **options)
+    assert_alike(decode(data, at_least), averaged(decode(data), factor), mean=0.5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (300, 7), (63, 64), (64, 63), (127, 129), (401, 299), (1023, 520)])
+def test_a_reduced_jpeg_is_never_smaller_than_needed(large, size):
+    data = encode(large.resize(size), "JPEG")
+    width, height = size
+    for at_least in range(1, 140):
+        rows, columns, _ = decode(data, at_least).shape
+        factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(size) // f >= at_least)
+        assert (rows, columns) == (-(-height // factor), -(-width // factor))  # parts of a pixel are kept
+        assert min(rows, columns) >= min(at_least, *size)
+
+
+@pytest.mark.parametrize("at_least", [36, 72, 144])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_to_a_reduced_jpeg(large, orientation, at_least):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(large, "JPEG", exif=exif, quality=95)
+    assert_alike(decode(data, at_least), averaged(by_pillow(data), 288 // at_least), mean=1.0)
+
+
+def test_a_reduced_progressive_jpeg_has_the_same_pixels(large):
+    baseline, progressive = (encode(large, "JPEG", progressive=choice) for choice in (False, True))
+    assert baseline != progressive
+    for at_least in (36, 72, 144):
+        assert np.array_equal(decode(baseline, at_least), decode(progressive, at_least))
+
+
+def test_a_reduced_gray_jpeg_stays_gray(large):
+    image = decode(encode(large.convert("L"), "JPEG"), 72)
+    assert (image == image[..., :1]).all()
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_only_a_jpeg_is_reduced(large, form):
+    data = encode(large, form)
+    assert np.array_equal(decode(data, 8), decode(data))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_jpeg_is_refused_at_any_size(large, progressive):
+    data = encode(large, "JPEG", progressive=progressive)
+    for length in (0, 20, len(data) // 2, len(data) - 2):
+        with pytest.raises(DecodeError):
+            decode(data[:length], 8)

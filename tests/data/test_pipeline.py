@@ -7,9 +7,10 @@ import zlib
 import numpy as np
 import pytest
 
-from tlkit.data.augment import evaluation_view, training_view, view_seed
+from tlkit.data.augment import CROP, evaluation_view, training_view, view_seed
+from tlkit.data.decode import decode
 from tlkit.data.index import load
-from tlkit.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from tlkit.data.pipeline import evaluation_batches, side_needed, steps_per_epoch, training_batches
 from tlkit.errors import DataError
 
 
@@ -129,9 +130,9 @@ def test_only_a_few_batches_are_ahead_of_the_reader(data):
     class Watched:
         labels = data.labels
 
-        def read(self, i):
+        def read(self, i, at_least=None):
             made.append(i)
-            return data.read(i)
+            return data.read(i, at_least)
 
     batches = training_batches(Watched(), np.arange(50), image_size=8, batch_size=1, epochs=100, threads=2)
     next(batches)
@@ -167,6 +168,49 @@ def test_files_and_arrays_give_the_same_batches(photos):
         list(training_batches(data, indices, image_size=16, batch_size=5)) for data in (from_files, from_arrays)
     )
     assert_same(one, other)
+
+
+@pytest.mark.parametrize("image_size", [1, 32, 33, 224, 299])
+def test_reduced_photos_still_shrink_by_averaging(image_size):
+    side = side_needed(image_size)
+    assert round(CROP * side) >= 2 * image_size > round(CROP * (side - 2))
+
+
+def test_large_photos_are_read_reduced(photo_folder, tmp_path):
+    data = load(photo_folder(tmp_path / "photos", per_class=10, size=300))
+    indices, read = np.arange(len(data)), {}
+
+    class Watched:
+        labels = data.labels
+
+        def read(self, i, at_least=None):
+            read[i] = data.read(i, at_least)
+            return read[i]
+
+    view = training_view("light", 32)
+    for batch in evaluation_batches(Watched(), indices, image_size=32, batch_size=4):
+        for image, i in zip(batch["image"], batch["index"].tolist(), strict=True):
+            assert len(read[i]) == (75 if data.paths[i].endswith("jpg") else 300)
+            assert np.array_equal(image, evaluation_view(data.read(i, side_needed(32)), 32))
+    for batch in training_batches(Watched(), indices, image_size=32, batch_size=4):
+        for image, i in zip(batch["image"], batch["index"].tolist(), strict=True):
+            assert len(read[i]) == (75 if data.paths[i].endswith("jpg") else 300)
+            assert np.array_equal(image, view(data.read(i, side_needed(32)), view_seed(0, 0, i)))
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "letterbox"])
+def test_views_of_reduced_photos_are_those_of_whole_ones(shared_data, fit):
+    """A crop's edges are rounded to the pixels it is taken from, so it may be a fraction of a pixel elsewhere."""
+    differences = []
+    for photo in sorted((shared_data / "imagenet100").glob("*.JPEG")):
+        data = photo.read_bytes()
+        whole, reduced = decode(data), decode(data, side_needed(96))
+        if whole.shape != reduced.shape:
+            one, other = (evaluation_view(image, 96, fit).astype(int) for image in (whole, reduced))
+            differences.append(np.abs(one - other).mean())
+    assert len(differences) >= 5
+    assert np.mean(differences) <= (3 if fit == "crop" else 1.5)
+    assert max(differences) <= (6 if fit == "crop" else 3)
 
 
 def test_grain_is_imported_in_silence():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tlkit.errors import Stopped, TlkitError
-from tlkit.models.assemble import assemble
+from tlkit.models.assemble import assemble, cut
+from tlkit.models.chain import Chain
 from tlkit.progress import Listener
 from tlkit.recipe import Stage
 from tlkit.tasks import Task
@@ -44,21 +45,31 @@ def make_batches(seed=0):
     return [{"image": image, "labels": {"label": label}} for image, label in zip(images, labels, strict=True)]
 
 
+class Batches:
+    """The same few batches every epoch, as features at the stage's cut."""
+
+    batch_size, steps_per_epoch = BATCH, STEPS
+
+    def start_stage(self, chain, position, later=()):
+        self.chain, self.position = chain, position
+
+    def prepare(self, epoch):
+        return iter(())
+
+    def training(self, step):
+        batches = make_batches()
+        return (self._at_cut(batches[number % STEPS]) for number in range(step, 10_000))
+
+    def validation(self):
+        return map(self._at_cut, make_batches(1))
+
+    def _at_cut(self, batch):
+        images = batch["image"].astype("float32")
+        return (self.chain.run(images, 0, [self.position])[0] if self.position else images), batch["labels"]
+
+
 def make_training(model, stages, **settings):
-    batches = make_batches()
-
-    def train_batches(step):
-        return (batches[number % STEPS] for number in range(step, 10_000))
-
-    shape = {"ends": ENDS, "tasks": TASKS, "batch_size": BATCH, "steps_per_epoch": STEPS}
-    return Training(
-        model,
-        stages,
-        train_batches=train_batches,
-        validation_batches=lambda: iter(make_batches(1)),
-        **shape,
-        **settings,
-    )
+    return Training(model, stages, ends=ENDS, tasks=TASKS, features=Batches(), **settings)
 
 
 def train(training, tmp_path, state=None, stop=None, seconds=3600, listener=None):
@@ -105,15 +116,11 @@ def test_trap_1_the_backbones_batch_norm_keeps_its_statistics_and_the_heads_does
 def test_trap_2_dropout_rests_in_the_prefix_and_works_in_the_suffix():
     images = make_batches()[0]["image"]
     model = make_model()
-    frozen = StageTrainer(
-        model,
-        Stage(unfreeze=1, epochs=1, learning_rate=1e-3),
-        ends=ENDS,
-        tasks=TASKS,
-        batch_size=BATCH,
-        steps_per_epoch=STEPS,
-    )
-    prefix_calls = [np.asarray(frozen.prefix(images.astype("float32"), training=True)) for _ in range(2)]
+    stage = Stage(unfreeze=1, epochs=1, learning_rate=1e-3)
+    frozen = StageTrainer(model, stage, ends=ENDS, tasks=TASKS, steps_per_epoch=STEPS)
+    prefix, _ = cut(model, ENDS, 1, TASKS)
+    prefix_calls = [np.asarray(prefix(images.astype("float32"), training=True)) for _ in range(2)]
+    np.testing.assert_allclose(prefix_calls[0], Chain(model, ENDS, TASKS, BATCH).run(images, 0, [1])[0], atol=1e-6)
     np.testing.assert_array_equal(*prefix_calls)
     suffix_calls = [np.asarray(frozen.suffix(prefix_calls[0], training=True)["label"]) for _ in range(2)]
     assert (suffix_calls[0] != suffix_calls[1]).any()
@@ -130,8 +137,9 @@ def test_training_is_what_keras_would_do():
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0
     stage = Stage(unfreeze=0, epochs=1, learning_rate=0.1, optimizer="sgd", schedule="constant")
-    trainer = StageTrainer(ours, stage, ends=ENDS, tasks=TASKS, batch_size=BATCH, steps_per_epoch=STEPS)
-    trainer.train_step(batch)
+    trainer = StageTrainer(ours, stage, ends=ENDS, tasks=TASKS, steps_per_epoch=STEPS)
+    prefix, _ = cut(ours, ENDS, 0, TASKS)
+    trainer.train_step(np.asarray(prefix(batch["image"].astype("float32"))), batch["labels"])
     dense, norm = plain.get_layer("logits"), plain.get_layer("head_bn")
     features = keras.Model(plain.input, plain.get_layer("block2").output)(batch["image"].astype("float32"))
     with tf.GradientTape() as tape:
@@ -154,8 +162,9 @@ def test_the_model_is_left_at_its_best_epoch(tmp_path):
     state, _ = train(training, tmp_path)
     assert state.best["stage"] == 0  # a learning rate of 5 helps nobody
     assert state.best["val_loss"] == min(row["val_loss"] for row in state.history)
-    probe = StageTrainer(model, stages[0], ends=ENDS, tasks=TASKS, batch_size=BATCH, steps_per_epoch=STEPS)
-    pairs = [(np.asarray(probe.prefix(batch["image"].astype("float32"))), batch["labels"]) for batch in make_batches(1)]
+    probe = StageTrainer(model, stages[0], ends=ENDS, tasks=TASKS, steps_per_epoch=STEPS)
+    prefix, _ = cut(model, ENDS, 0, TASKS)
+    pairs = [(np.asarray(prefix(batch["image"].astype("float32"))), batch["labels"]) for batch in make_batches(1)]
     val_loss, _ = probe.evaluate(pairs)
     assert val_loss == pytest.approx(state.best["val_loss"], rel=1e-5)
 
@@ -231,13 +240,13 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(tmp_path):
     stage = Stage(unfreeze=0, epochs=3, learning_rate=9.9, optimizer="sgd")
     model = make_model()
     training = make_training(model, [stage])
-    broken = make_batches(1)
+    validation = training.features.validation
 
     def poison():
         model.get_layer("head_bn").moving_mean.assign(np.full(4, np.nan, "float32"))
-        return iter(broken)
+        return validation()
 
-    training.validation_batches = poison
+    training.features.validation = poison
     with pytest.raises(TlkitError, match=r"the validation loss is nan"):
         train(training, tmp_path)
 

@@ -81,7 +81,19 @@ def build_model(
     return _build(check_recipe(values, where="build_model"), tasks, head)
 
 
-def finetune(model, data, *, stages="auto", recipe="default", out=None, resume=False, block_ends=None, listener=None):
+def finetune(
+    model,
+    data,
+    *,
+    stages="auto",
+    recipe="default",
+    cache=None,
+    cache_size=None,
+    out=None,
+    resume=False,
+    block_ends=None,
+    listener=None,
+):
     """Train a model on data, stage by stage, and evaluate it.
 
     Args:
@@ -90,6 +102,9 @@ def finetune(model, data, *, stages="auto", recipe="default", out=None, resume=F
         data: What `load_data` returns.
         stages: `"auto"`, or a list of dicts as in a recipe's `[[stages]]`.
         recipe: `Recipe`, or name or path of one, for everything else; the backbone and the head are the model's.
+        cache: `"auto"`, `"ram"`, `"disk"` or `"off"`: where the frozen layers' features are kept; by default the
+            recipe's choice. Results don't depend on it.
+        cache_size: Most bytes that they may take on disk; by default a quarter of what is free.
         out: The run folder; by default a new one under `runs/`.
         resume: Continue the run in `out`; the model and the data must be the same.
         block_ends: For a model of your own: names of the layers whose output separates it, from the image on.
@@ -120,19 +135,21 @@ def finetune(model, data, *, stages="auto", recipe="default", out=None, resume=F
         "folds": 0,
     }
     values["tasks"] = {name: task.kind for name, task in data.tasks.items()}
+    if cache:
+        values["training"]["cache"] = cache
     ends = find_block_ends(model, block_ends)
     checked = check_recipe(values, where="finetune")
-    job = Job(checked, data, tuple(ends), lambda _recipe: model, listener or Listener()).resolve()
-    return job.open(out, resume).run()
+    job = Job(checked, data, tuple(ends), lambda _recipe: model, listener or Listener(), cache_size=cache_size)
+    return job.resolve().open(out, resume).run()
 
 
-def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
+def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, listener=None):
     """Do the main job from a recipe: what `tlkit finetune` and `tlkit train` call.
 
     Args:
         recipe: `Recipe`; with `data.folds`, cross-validated.
         source: As for `load_data`.
-        out, resume, listener: As for `finetune`.
+        out, resume, cache_size, listener: As for `finetune`.
 
     Returns:
         `tlkit.delivery.predict.Run`.
@@ -167,7 +184,7 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, listener=None):
         listener.engine_needed()
         return _build(recipe, data.tasks, head)
 
-    job = Job(recipe, data, ends, make_model, listener)
+    job = Job(recipe, data, ends, make_model, listener, cache_size=cache_size)
     if recipe.data.folds:
         return cross_validate(job, out, resume)
     return job.resolve().open(out, resume).run()

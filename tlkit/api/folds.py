@@ -22,7 +22,8 @@ def cross_validate(job, out, resume):
     if job.data.splits_given:
         job.listener.note("--folds deals out all images anew: the given splits are not used")
     split = split_for_deployment(job.data, job.recipe.seed)
-    shipped = replace(job, data=with_split(job.data, split)).resolve().open(out, resume)
+    everything = np.arange(len(job.data))  # each image trains in some folds and is tested in one
+    shipped = replace(job, data=with_split(job.data, split), pool=everything).resolve().open(out, resume)
     if shipped.model is None:
         return shipped.run()
     estimate = _estimate(shipped)

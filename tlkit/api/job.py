@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tlkit import run as run_folder
-from tlkit.api.scoring import score_splits
+from tlkit.api.caching import choose_cache
+from tlkit.api.scoring import score_splits, views_of
 from tlkit.catalog import BACKBONES
 from tlkit.data.augment import INTERPOLATION
 from tlkit.data.describe import describe_data
@@ -34,6 +35,9 @@ class Job:
         listener: Hears what the run does.
         path: The run folder, once `open` has made it.
         model: The model as it was built, once `open` has, for a run that isn't complete.
+        plan, store: What is kept of the frozen layers' features, and where; once `open` has chosen.
+        cache_size: Bytes that the store on disk may take; None for its default.
+        pool: int64 array of the images that runs with the same store share, as folds do; None for the run's own.
         resume_path: What a user gives to `--resume`: the run's folder, or that of the run whose fold it is.
     """
 
@@ -44,6 +48,10 @@ class Job:
     listener: Listener
     path: Path | None = None
     model: object = None
+    plan: object = None
+    store: object = None
+    cache_size: int | None = None
+    pool: object = None
     resume_path: Path | None = None
 
     def resolve(self):
@@ -83,19 +91,24 @@ class Job:
         Raises:
             RunError: If the folder is in use for something else, can't be written, or its recipe or data differ.
         """
+        recipe = self.recipe
         exists = resume and out and (Path(out) / run_folder.RECIPE).is_file()
         if exists:
             path = Path(out)
-            _refuse_another_run(path, self.recipe, self.data)
+            recipe = _recorded_choices(path, recipe, self.data)
         else:
-            path = run_folder.new_run_path(self.recipe.backbone.name, Path(self.data.source).stem, out)
-        model = None if run_folder.is_complete(path) else self.make_model(self.recipe)
+            path = run_folder.new_run_path(recipe.backbone.name, Path(self.data.source).stem, out)
+        if run_folder.is_complete(path):
+            return replace(self, path=path, recipe=recipe)
+        model = self.make_model(recipe)
+        recipe, plan, store = choose_cache(self, recipe, model)
         if exists:
             for leftover in path.rglob(".*.tmp*"):  # of a write that was killed
                 leftover.unlink(missing_ok=True)
         else:
-            _make_folder(path, self.recipe, self.data)
-        return replace(self, path=path, model=model, resume_path=self.resume_path or path)
+            _make_folder(path, recipe, self.data)
+        opened = {"path": path, "model": model, "recipe": recipe, "plan": plan, "store": store}
+        return replace(self, **opened, resume_path=self.resume_path or path)
 
     def run(self, estimate=None):
         """Train, evaluate and write all that a run folder holds, from wherever its checkpoint says; return the `Run`.
@@ -150,19 +163,19 @@ def _execute(job, estimate):
     if not (job.path / run_folder.ENVIRONMENT).exists():
         environment = run_folder.describe_environment(job.recipe.seed, threads) | {"device": device}
         run_folder.write_json(job.path / run_folder.ENVIRONMENT, environment)
-    state = _train(job)
+    state, training = _train(job)
     with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
         job.model.save(temporary)
-    run_folder.write_json(job.path / run_folder.INPUTS, _describe_inputs(job.recipe, job.data))
+    run_folder.write_json(job.path / run_folder.INPUTS, _describe_inputs(job))
     evaluation_started = time.monotonic()
-    metrics = score_splits(job)
+    metrics = score_splits(job, training.chain)
     if estimate:
         metrics |= {"primary": f"cv.tasks.{next(iter(job.data.tasks))}.accuracy", "cv": estimate}
     now = time.monotonic()
     timing = {
         "total_seconds": round(sum(state.stage_seconds) + now - evaluation_started, 3),
         "this_process_seconds": round(now - started, 3),
-        "feature_pass_seconds": 0.0,  # every epoch streams its images through the frozen layers
+        "feature_pass_seconds": round(state.pass_seconds, 3),
         "evaluation_seconds": round(now - evaluation_started, 3),
         "stages": [{"stage": number, "seconds": round(s, 3)} for number, s in enumerate(state.stage_seconds)],
     }
@@ -174,37 +187,40 @@ def _execute(job, estimate):
 
 
 def _train(job):
-    from tlkit.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
     from tlkit.training.checkpoint import Checkpoint, TrainingState
+    from tlkit.training.features import Features
     from tlkit.training.fit import Training, weights_hash
     from tlkit.training.interrupt import deferred_signals
+    from tlkit.training.repeatable import describe_engine
 
     recipe, data = job.recipe, job.data
-    settings, train, val = recipe.data, data.indices("train"), data.indices("val")
-    shared = {"image_size": settings.image_size, "batch_size": settings.batch_size, "fit": settings.fit}
+    features = Features(
+        data,
+        views_of(job),
+        batch_size=recipe.data.batch_size,
+        seed=recipe.seed,
+        epochs=sum(stage.epochs for stage in recipe.stages),
+        plan=job.plan,
+        store=job.store,
+        engine=describe_engine(),
+        pool=job.pool,
+        listener=job.listener,
+    )
     training = Training(
         job.model,
         recipe.stages,
         ends=job.ends,
         tasks=data.tasks,
-        batch_size=settings.batch_size,
-        steps_per_epoch=steps_per_epoch(len(train), settings.batch_size),
-        train_batches=lambda step: training_batches(
-            data,
-            train,
-            augment=settings.augment,
-            views=settings.views or None,
-            seed=recipe.seed,
-            epochs=sum(stage.epochs for stage in recipe.stages),
-            start_step=step,
-            **shared,
-        ),
-        validation_batches=lambda: evaluation_batches(data, val, **shared),
+        features=features,
         batch_norm=recipe.training.batch_norm,
         monitor=recipe.training.monitor,
         patience=recipe.training.patience,
     )
-    identity = {"recipe": recipe.to_toml(), "data": data.fingerprint, "initial weights": weights_hash(job.model)}
+    identity = {
+        "recipe": _without_cache(recipe).to_toml(),
+        "data": data.fingerprint,
+        "initial weights": weights_hash(job.model),
+    }
     seconds = recipe.training.checkpoint_seconds
     checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command)
     recorder = _Recorder(job.path)
@@ -212,7 +228,7 @@ def _train(job):
         state = checkpoint.load() or TrainingState()
         training.run(state, checkpoint=checkpoint, listener=job.listener, stop=stop, on_epoch=recorder)
     recorder.write_history(state)
-    return state
+    return state, training
 
 
 class _Recorder:
@@ -235,8 +251,10 @@ class _Recorder:
         run_folder.write_csv(self._path, HISTORY_COLUMNS, rows)
 
 
-def _describe_inputs(recipe, data):
+def _describe_inputs(job):
+    recipe, data = job.recipe, job.data
     return {
+        "block_ends": list(job.ends),
         "image_size": recipe.data.image_size,
         "fit": recipe.data.fit,
         "interpolation": INTERPOLATION,
@@ -253,9 +271,10 @@ def _write_splits(path, data):
     run_folder.write_csv(path, ["path", "split", "sha256", *data.tasks], rows)
 
 
-def _refuse_another_run(path, recipe, data):
+def _recorded_choices(path, recipe, data):
+    """Return the recipe with what a run that exists has chosen; refuse another recipe, or other data."""
     recorded = read_recipe(path / run_folder.RECIPE)
-    differing = _differing_keys(recorded.model_dump(), recipe.model_dump())
+    differing = _differing_keys(_without_cache(recorded).model_dump(), _without_cache(recipe).model_dump())
     if differing:
         raise RunError(
             f"{path}: this run's recipe differs in {', '.join(differing)}. "
@@ -263,6 +282,14 @@ def _refuse_another_run(path, recipe, data):
         )
     if run_folder.read_json(path / run_folder.DATA).get("fingerprint") != data.fingerprint:
         raise RunError(f"{path}: the data changed since this run began. Put it back, or start a new run.")
+    return recorded if recipe.training.cache == "auto" else recipe
+
+
+def _without_cache(recipe):
+    """Return a recipe with the one key left open that decides nothing about the result."""
+    recipe = recipe.model_copy(deep=True)
+    recipe.training.cache = "auto"
+    return recipe
 
 
 def _differing_keys(one, other, prefix=""):

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 
 from tlkit import run as run_folder
+from tlkit.api.caching import kept_evaluation
 from tlkit.data.index import Data, load, with_split
 from tlkit.errors import DataError, RunError, did_you_mean
 from tlkit.evaluation.infer import find_views, predict_images
@@ -30,22 +31,29 @@ def evaluate_run(run, data, tta, listener):
     return Result(split, split_metrics(labels, probabilities, run.tasks, used))
 
 
-def score_splits(job):
-    """Predict a job's test and validation images, write the predictions, and return what goes into `metrics.json`."""
-    data, settings = job.data, job.recipe.data
+def score_splits(job, known):
+    """Predict a job's test and validation images, write the predictions, and return what goes into `metrics.json`.
+
+    Args:
+        job: The `Job`, its model trained.
+        known: `Chain` of the training, whose frozen segments need not be folded again.
+    """
+    from tlkit.models.chain import Chain
+
+    data = job.data
+    chain, views = Chain(job.model, job.ends, data.tasks, job.recipe.data.batch_size, known), views_of(job)
     metrics = {"primary": f"{primary_split(data)}.tasks.{next(iter(data.tasks))}.accuracy"}
     for split in ("test", "val"):
         indices = data.indices(split)
         if not len(indices):
             continue
         probabilities = predict_images(
-            job.model,
-            data,
+            chain,
+            views,
             indices,
             data.tasks,
-            image_size=settings.image_size,
-            batch_size=settings.batch_size,
-            fit=settings.fit,
+            kept=kept_evaluation(job, chain, views, indices),
+            keep_at=min(job.plan.evaluation, default=0),
             listener=job.listener,
             what=split,
         )
@@ -53,6 +61,21 @@ def score_splits(job):
         labels = {name: values[indices] for name, values in data.labels.items()}
         metrics[split] = split_metrics(labels, probabilities, data.tasks, used_for(split))
     return metrics
+
+
+def views_of(job):
+    """Return how a job's recipe shows its images."""
+    from tlkit.data.pipeline import Views
+
+    settings = job.recipe.data
+    return Views(
+        job.data,
+        image_size=settings.image_size,
+        fit=settings.fit,
+        augment=settings.augment,
+        count=settings.views or None,
+        seed=job.recipe.seed,
+    )
 
 
 def primary_split(data):

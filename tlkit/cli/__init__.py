@@ -20,6 +20,7 @@ COMMANDS = {
     "backbones": "List the pretrained networks.",
     "recipes": "List the recipes that ship with tlkit, or print one.",
     "datasets": "List public datasets to try.",
+    "cache": "Show what the feature store holds, or clear it.",
     "demo": "Do the main job on data that ships with a dependency; no network needed.",
 }
 

@@ -13,7 +13,9 @@ from tlkit.cli.training import data_option, head_option, out_options, run_and_re
 @setting_options
 @head_option
 @out_options
-def finetune(data, backbone, weights, recipe, overrides, tasks, group_by, head, seed, folds, out, resume):
+def finetune(
+    data, backbone, weights, recipe, overrides, tasks, group_by, head, seed, cache, cache_size, folds, out, resume
+):
     """Make the best classifier from a folder of images.
 
     DIR has one subfolder per class, optionally under train/, val/ and test/; FILE.csv has the columns path and label,
@@ -27,5 +29,6 @@ def finetune(data, backbone, weights, recipe, overrides, tasks, group_by, head, 
         "head.custom": head,
         "seed": seed,
         "data.folds": folds,
+        "training.cache": cache,
     }
-    run_and_report(recipe, settings, overrides, tasks, data, out, resume)
+    run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size)

@@ -15,6 +15,7 @@ class Screen(Listener):
     def __init__(self):
         self._bar = self._task = None
         self._epochs = 0
+        self._stage = ("", 0, 0)
 
     def __enter__(self):
         return self
@@ -36,11 +37,15 @@ class Screen(Listener):
         self._epochs = stages[number].epochs
         if done_steps:
             self._print(f"stage {number}: resumed at step {done_steps} of {total_steps}")
-        self._draw(f"stage {number}", done_steps, total_steps)
+        self._stage = (f"stage {number}", done_steps, total_steps)
+
+    def features_computed(self, done, total, what):
+        self._draw(f"feature pass, {what}", done, total)
 
     def step_done(self, loss):
-        if self._bar:
-            self._bar.advance(self._task)
+        what, done, total = self._stage
+        self._stage = (what, done + 1, total)
+        self._draw(*self._stage)
 
     def epoch_done(self, row, is_best):
         mark = "  best so far" if is_best else ""

@@ -7,6 +7,7 @@ import click
 from tlkit import run as run_folder
 from tlkit.errors import DataError, RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
+from tlkit.training.sizes import parse_size
 
 data_option = click.option("--data", metavar="DIR|FILE.csv", help="The labelled images.")
 head_option = click.option("--head", metavar="MODULE:FUNCTION", help="Function from features to logits.")
@@ -20,6 +21,12 @@ _SETTING_OPTIONS = (
     ),
     click.option("--group-by", metavar="REGEX", help="Images whose path gives the same first group share a split."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of all that is random. Default: 0."),
+    click.option(
+        "--cache",
+        type=click.Choice(["auto", "ram", "disk", "off"]),
+        help="Where the frozen layers' features are kept. Results don't depend on it. Default: auto.",
+    ),
+    click.option("--cache-size", metavar="SIZE", help="Most that they may take on disk, e.g. 20GB."),
     click.option("--folds", type=click.IntRange(2, 100), help="Cross-validate: every image is tested once."),
 )
 _OUT_OPTIONS = (
@@ -45,7 +52,7 @@ def out_options(command):
     return command
 
 
-def run_and_report(recipe, settings, overrides, tasks, data, out, resume):
+def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size=None):
     """Start or continue a run and print its result.
 
     Args:
@@ -54,7 +61,7 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume):
         overrides: The `--set` texts; they win over `settings`.
         tasks: The `--task` texts.
         data: The images, or None to take the resumed run's.
-        out, resume: As the options of the same names.
+        out, resume, cache_size: As the options of the same names.
     """
     from tlkit.cli.screen import Screen
 
@@ -70,10 +77,11 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume):
     if resume and recipe is None and (Path(out) / run_folder.RECIPE).is_file():
         recipe = Path(out) / run_folder.RECIPE
     checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
+    limit = None if cache_size is None else parse_size(cache_size)
     with Screen() as screen:
         from tlkit.api import finetune_recipe
 
-        run = finetune_recipe(checked, data, out=out, resume=resume, listener=screen)
+        run = finetune_recipe(checked, data, out=out, resume=resume, cache_size=limit, listener=screen)
     print_result(run)
 
 

@@ -15,6 +15,15 @@ cv2.setNumThreads(0)  # images are decoded in parallel; threads inside one image
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, once
 
+PIXELS = 2  # raise it when the same bytes give other pixels
+
+# How far JPEG's own arithmetic can reduce both sides, to the flag for it; as "grayscale", to be joined with RGB order.
+REDUCED = {
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+}
+
 # EXIF orientation to the step that sets an image upright (a mirror is undone before a rotation).
 UPRIGHT = {
     1: lambda image: image,
@@ -36,7 +45,7 @@ class Check(NamedTuple):
     height: int
 
 
-def decode(data):
+def decode(data, at_least=None):
     """Decode an image file to RGB pixels.
 
     JPEG (also CMYK, progressive), PNG (also 16-bit, palette), WebP, BMP, TIFF, GIF (first frame). EXIF orientation is
@@ -44,6 +53,8 @@ def decode(data):
 
     Args:
         data: The bytes of the file.
+        at_least: Pixels, at least 1, that suffice for the shorter side: a JPEG is decoded at the smallest of 1/2, 1/4
+            and 1/8 of its size that leaves as many, which is faster. None for the whole size, as in all other formats.
 
     Returns:
         uint8 array `(height, width, 3)`, RGB, C-contiguous.
@@ -54,7 +65,7 @@ def decode(data):
     header = read_header(data)
     if header.alpha:
         return _composite(_imdecode(data, header, cv2.IMREAD_UNCHANGED), header)
-    return _imdecode(data, header, cv2.IMREAD_COLOR_RGB)
+    return _imdecode(data, header, cv2.IMREAD_COLOR_RGB | _reduction(header, at_least))
 
 
 def check(data):
@@ -74,6 +85,13 @@ def check(data):
     except DecodeError as error:
         return Check(str(error), 0, 0)
     return Check(None, header.width, header.height)
+
+
+def _reduction(header, at_least):
+    if header.format != "JPEG" or at_least is None:
+        return 0
+    shorter = min(header.width, header.height)
+    return next((flag for factor, flag in REDUCED.items() if shorter // factor >= at_least), 0)
 
 
 def _imdecode(data, header, flags):

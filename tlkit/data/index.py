@@ -67,8 +67,12 @@ class Data:
         found = Counter(self.split.tolist())
         return {split: found[split] for split in SPLITS if found[split]}
 
-    def read(self, i):
+    def read(self, i, at_least=None):
         """Read image `i` as uint8 RGB `(height, width, 3)`.
+
+        Args:
+            i: Position of the image.
+            at_least: As for `tlkit.data.decode.decode`; arrays are returned whole.
 
         Raises:
             DataError: If the file has gone or changed since it was checked.
@@ -79,7 +83,7 @@ class Data:
 
         path = self.root / self.paths[i]
         try:
-            return decode(path.read_bytes())
+            return decode(path.read_bytes(), at_least)
         except OSError as error:
             raise DataError(
                 f"{path}: can't be read: {error.strerror}. The data changed since they were checked"

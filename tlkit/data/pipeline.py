@@ -3,12 +3,17 @@
 So any number of threads gives the same stream, and a run resumes by starting at step k.
 """
 
-from functools import lru_cache
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib import metadata
 
 import numpy as np
 from absl import logging as absl_logging
 
-from tlkit.data.augment import evaluation_view, training_view, view_seed
+from tlkit.data import decode
+from tlkit.data.augment import CROP, INTERPOLATION, POLICIES, evaluation_view, training_view, view_seed
 from tlkit.run import usable_cpus
 
 _verbosity = absl_logging.get_verbosity()
@@ -17,10 +22,80 @@ import grain  # noqa: E402
 
 absl_logging.set_verbosity(_verbosity)
 
+# What else decides the pixels of a view.
+PIXEL_VERSIONS = {
+    "pixels": decode.PIXELS,
+    "crop": CROP,
+    "interpolation": INTERPOLATION,
+    "opencv": metadata.version("opencv-python-headless"),
+    "albumentations": metadata.version("albumentations"),
+}
+
 
 def steps_per_epoch(num_images, batch_size):
     """Return the number of batches of an epoch; the last one may be shorter, none is dropped."""
     return -(-num_images // batch_size)
+
+
+def side_needed(image_size):
+    """Return the pixels to read of an image's shorter side: with fewer, `evaluation_view` would no longer average."""
+    return math.ceil(2 * image_size / CROP)
+
+
+@dataclass(frozen=True)
+class View:
+    """One rendering of every image of a data set.
+
+    Attributes:
+        what: The view in words.
+        key: All that decides the pixels besides the image files, as plain values.
+        render: Function from an image's position to uint8 RGB `(image_size, image_size, 3)`.
+    """
+
+    what: str
+    key: dict
+    render: Callable
+
+
+class Views:
+    """How the network sees a data set: any image in any of its views, each a pure function.
+
+    Args:
+        data: `Data`, or anything with its `read`.
+        image_size: Side of the views in pixels.
+        fit: `"crop"`, `"squash"` or `"letterbox"`.
+        augment: Name of a policy, or a list of ops.
+        count: Number of different training views of an image; None for a fresh one in every epoch.
+        seed: Whole number, at least 0, that decides the training views.
+    """
+
+    def __init__(self, data, *, image_size, fit="crop", augment="none", count=None, seed=0):
+        self._data, self._image_size, self._fit, self.count, self._seed = data, image_size, fit, count, seed
+        self._view = training_view(augment, image_size, fit)
+        self._augment = POLICIES[augment] if isinstance(augment, str) else augment
+        self._at_least = side_needed(image_size)
+
+    def number(self, epoch):
+        """Return which view an epoch shows."""
+        return epoch if self.count is None else epoch % self.count
+
+    def training(self, number):
+        """Return training view `number`: of image i, what (seed, number, i) decide."""
+        policy = {"augment": self._augment, "seed": self._seed, "number": number}
+        return View(f"training view {number}", self._shared_key() | policy, partial(self._render, number))
+
+    def evaluation(self):
+        """Return the view that evaluation and prediction use."""
+        return View("evaluation view", self._shared_key(), self._render_plain)
+
+    def _render(self, number, i):
+        return self._view(self._data.read(i, self._at_least), view_seed(self._seed, number, i))
+
+    def _render_plain(self, i):
+        return evaluation_view(self._data.read(i, self._at_least), self._image_size, self._fit)
+
+    def _shared_key(self):
+        return {"image_size": self._image_size, "fit": self._fit, "decoded_to": self._at_least, **PIXEL_VERSIONS}
 
 
 def training_batches(
@@ -59,21 +134,26 @@ def training_batches(
         Iterator of dicts: `image` uint8 `(batch, image_size, image_size, 3)`, `index` int64 `(batch,)`, `labels` a dict
         of task to int32 `(batch,)`.
     """
-    indices = np.asarray(indices, np.int64)
-    steps = steps_per_epoch(len(indices), batch_size)
-    view = training_view(augment, image_size, fit)
+    seen = Views(data, image_size=image_size, fit=fit, augment=augment, count=views, seed=seed)
+    return shuffled_batches(data, seen, np.asarray(indices, np.int64), batch_size, seed, start_step, epochs, threads)
 
-    @lru_cache(maxsize=4)
-    def order(epoch):
-        return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(indices)
+
+def shuffled_batches(data, views, indices, batch_size, seed, start_step=0, epochs=1, threads=None):
+    """Do what `training_batches` says, for `Views` that exist already."""
+    steps = steps_per_epoch(len(indices), batch_size)
 
     def batch(step):
         epoch, position = divmod(step, steps)
-        chosen = order(epoch)[position * batch_size : (position + 1) * batch_size]
-        pass_ = epoch if views is None else epoch % views
-        return _batch(data, chosen, lambda i: view(data.read(i), view_seed(seed, pass_, i)))
+        chosen = indices[epoch_order(len(indices), seed, epoch)[position * batch_size : (position + 1) * batch_size]]
+        return _batch(data, chosen, views.training(views.number(epoch)).render)
 
     return _stream(batch, start_step, epochs * steps, threads)
+
+
+@lru_cache(maxsize=8)
+def epoch_order(num_images, seed, epoch):
+    """Return the order in which an epoch shows the training images: a permutation of their numbers, int64."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_images)
 
 
 def evaluation_batches(data, indices, *, image_size, batch_size, fit="crop", threads=None):
@@ -91,12 +171,33 @@ def evaluation_batches(data, indices, *, image_size, batch_size, fit="crop", thr
         Iterator of dicts as from `training_batches`.
     """
     indices = np.asarray(indices, np.int64)
+    render = Views(data, image_size=image_size, fit=fit).evaluation().render
 
     def batch(step):
-        chosen = indices[step * batch_size : (step + 1) * batch_size]
-        return _batch(data, chosen, lambda i: evaluation_view(data.read(i), image_size, fit))
+        return _batch(data, indices[step * batch_size : (step + 1) * batch_size], render)
 
     return _stream(batch, 0, steps_per_epoch(len(indices), batch_size), threads)
+
+
+def view_batches(view, indices, batch_size, start=0, stop=None, threads=None):
+    """Iterate over one view of images, in the order given.
+
+    Args:
+        view: `View`.
+        indices: int64 array of the images to take.
+        batch_size: Images per batch; the last one may be shorter.
+        start, stop: First batch, and the one after the last; None for all.
+        threads: As for `training_batches`.
+
+    Returns:
+        Iterator of uint8 arrays `(batch, image_size, image_size, 3)`.
+    """
+
+    def batch(step):
+        return np.stack([view.render(int(i)) for i in indices[step * batch_size : (step + 1) * batch_size]])
+
+    total = steps_per_epoch(len(indices), batch_size)
+    return _stream(batch, start, total if stop is None else stop, threads)
 
 
 def _batch(data, chosen, render):

@@ -125,18 +125,28 @@ class Run:
         listener = listener or Listener()
         find_views(tta)
         listener.engine_needed()
-        return predict_images(
-            self.model,
-            data,
-            indices,
-            self.tasks,
-            image_size=self.inputs["image_size"],
-            batch_size=self.inputs["batch_size"],
-            fit=self.inputs["fit"],
-            tta=tta,
-            listener=listener,
-            what=what,
-        )
+        from tlkit.data.pipeline import Views
+
+        views = Views(data, image_size=self.inputs["image_size"], fit=self.inputs["fit"])
+        kept = self._kept(data, views, indices)
+        return predict_images(self.chain, views, indices, self.tasks, kept=kept, tta=tta, listener=listener, what=what)
+
+    @cached_property
+    def chain(self):
+        """The run's model as a `tlkit.models.chain.Chain`, block by block."""
+        from tlkit.models.chain import Chain
+
+        return Chain(self.model, self.inputs["block_ends"], self.tasks, self.inputs["batch_size"])
+
+    def _kept(self, data, views, indices):
+        """Return the features that some run has kept of these images, if they can be told by their contents."""
+        from tlkit.training.features import KeptFeatures
+        from tlkit.training.repeatable import describe_engine
+        from tlkit.training.store import DiskStore
+
+        if not hasattr(data, "sha256"):
+            return None
+        return KeptFeatures(DiskStore(), self.chain, views.evaluation(), data, indices, describe_engine())
 
     def predict(self, images, *, tta="none", listener=None):
         """Predict images that nobody has labelled.
@@ -193,9 +203,11 @@ class _Unlabelled:
         if not self.paths:
             raise DataError("nothing to predict: expected at least one image. Received: none")
 
-    def read(self, number):
-        """Return image `number` as uint8 RGB `(height, width, 3)`."""
-        return decode(Path(self.paths[number]).read_bytes()) if self._arrays is None else self._arrays[number]
+    def read(self, number, at_least=None):
+        """Return image `number` as uint8 RGB `(height, width, 3)`; for `at_least` see `tlkit.data.decode.decode`."""
+        if self._arrays is not None:
+            return self._arrays[number]
+        return decode(Path(self.paths[number]).read_bytes(), at_least)
 
 
 def _check_array(image, number):

@@ -3,69 +3,69 @@
 import numpy as np
 
 from tlkit.data.augment import TEST_TIME_VIEWS
-from tlkit.data.pipeline import evaluation_batches
+from tlkit.data.pipeline import view_batches
 from tlkit.errors import RecipeError, did_you_mean
 from tlkit.progress import Listener
-from tlkit.training.features import predict_padded
+from tlkit.training.store import StoreError
 
 
-def predict_images(
-    model, data, indices, tasks, *, image_size, batch_size, fit, tta="none", listener=None, what="images"
-):
+def predict_images(chain, views, indices, tasks, *, kept=None, keep_at=0, tta="none", listener=None, what="images"):
     """Predict images of an indexed data set, in their evaluation views.
 
     Args:
-        model, tasks, batch_size, tta: As for `predict_batches`.
-        data: `tlkit.data.index.Data`, or anything with its `read` and `labels`.
+        chain: `tlkit.models.chain.Chain` of the model.
+        views: `tlkit.data.pipeline.Views` of the data set.
         indices: int array: which of its images.
-        image_size, fit: As for `tlkit.data.pipeline.evaluation_batches`.
+        tasks: Dict of task name to `Task`.
+        kept: `tlkit.training.features.KeptFeatures` of the evaluation view: those that are there aren't computed again.
+        keep_at: Position in the chain at which features are computed and kept first; 0 for none.
+        tta: A name of `tlkit.data.augment.TEST_TIME_VIEWS`; the views' probabilities are averaged.
         listener: `Listener` for progress; `what` is what it is told that these images are.
 
     Returns:
         Dict of task name to float32 `(images, classes)`.
     """
     listener = listener or Listener()
-    return predict_batches(
-        model,
-        evaluation_batches(data, indices, image_size=image_size, batch_size=batch_size, fit=fit),
-        tasks,
-        batch_size=batch_size,
-        tta=tta,
-        on_batch=lambda done: listener.images_predicted(done, len(indices), what),
-    )
-
-
-def predict_batches(model, batches, tasks, *, batch_size, tta="none", on_batch=None):
-    """Predict every image of an iterator of batches.
-
-    Args:
-        model: `keras.Model` from float32 RGB in [0, 255] to probabilities: one tensor, or a dict by task.
-        batches: Iterable of dicts with `"image"`: uint8 `(batch, size, size, 3)`, `batch` at most `batch_size`.
-        tasks: Dict of task name to `Task`.
-        batch_size: Shorter batches are padded to it, so that a result doesn't depend on what it was batched with.
-        tta: A name of `tlkit.data.augment.TEST_TIME_VIEWS`; the views' probabilities are averaged.
-        on_batch: Called after each batch with the number of images predicted so far.
-
-    Returns:
-        Dict of task name to float32 `(images, classes)`.
-    """
-    views = find_views(tta)
+    test_time = find_views(tta)
+    source = _source(kept, keep_at, chain, listener) if tta == "none" else 0
+    batch_size = chain.batch_size
+    if source:
+        batches = (kept.rows(source, indices[n : n + batch_size]) for n in range(0, len(indices), batch_size))
+    else:
+        batches = view_batches(views.evaluation(), indices, batch_size)
     collected, done = {name: [] for name in tasks}, 0
-    for batch in batches:
-        images = batch["image"]
-        sums = dict.fromkeys(tasks, 0.0)
-        for view in views:
-            viewed = np.stack([view(image) for image in images])
-            outputs = predict_padded(model, viewed, batch_size)
-            by_task = outputs if isinstance(outputs, dict) else {next(iter(tasks)): outputs}
-            for name, probabilities in by_task.items():
-                sums[name] = sums[name] + probabilities
-        for name, total in sums.items():
-            collected[name].append(total / len(views))
-        if on_batch:
-            done += len(images)
-            on_batch(done)
+    for rows in batches:
+        probabilities = _average_views(chain, rows, source, test_time, tasks)
+        for name, values in probabilities.items():
+            collected[name].append(values)
+        done += len(rows)
+        listener.images_predicted(done, len(indices), what)
     return {name: _stack(parts, tasks[name].num_outputs) for name, parts in collected.items()}
+
+
+def _source(kept, keep_at, chain, listener):
+    """Return the position whose features to begin with, after computing those to be kept; 0 is the images."""
+    if kept is None:
+        return 0
+    try:
+        if keep_at:
+            for _ in kept.ensure([keep_at], keep_at, listener):
+                pass
+        return kept.deepest(before=chain.end)
+    except StoreError as error:
+        listener.note(f"features: not kept: {error}")
+        return 0
+
+
+def _average_views(chain, rows, source, test_time, tasks):
+    sums = dict.fromkeys(tasks, 0.0)
+    for view in test_time:
+        viewed = rows if source else np.stack([view(image) for image in rows])
+        outputs = chain.run(viewed, source, [chain.end])[0]
+        by_task = outputs if isinstance(outputs, dict) else {next(iter(tasks)): outputs}
+        for name, probabilities in by_task.items():
+            sums[name] = sums[name] + probabilities
+    return {name: total / len(test_time) for name, total in sums.items()}
 
 
 def find_views(tta):

@@ -1,7 +1,11 @@
 """Backbone and head to one model, and that model cut in two: what is frozen and what trains.
 
-The layers of the parts are the layers of the model: training the suffix trains the model.
+The layers of the parts are the layers of the model: training the suffix trains the model. A model can be cut at its
+block ends, and after the pooling with which most heads begin: there is nothing in that to train, and what comes out of
+it is some fifty times smaller.
 """
+
+import itertools
 
 import keras
 from keras import layers
@@ -9,6 +13,16 @@ from keras import layers
 from tlkit.errors import TlkitError
 
 BATCH_NORMS = ("frozen", "train")
+# Operations that are no layers, such as those of `keras.ops`, are fixed, too.
+FIXED_LAYERS = (
+    layers.GlobalAveragePooling2D,
+    layers.GlobalMaxPooling2D,
+    layers.AveragePooling2D,
+    layers.MaxPooling2D,
+    layers.Concatenate,
+    layers.Flatten,
+    layers.ReLU,
+)
 
 
 def assemble(backbone, head, tasks):
@@ -91,7 +105,9 @@ def cut(model, ends, unfreeze, tasks):
     logits = logits_of(model, tasks)
     if unfreeze >= len(ends):
         return None, keras.Model(model.inputs[0], logits, name=f"{model.name}_suffix")
-    end = _frozen_end(model, ends, unfreeze)
+    end = _end(model, ends[-1 - unfreeze])
+    if unfreeze == 0:
+        end = _after_pooling(model, end, logits)
     try:
         suffix = keras.Model(end, logits, name=f"{model.name}_suffix")
     except ValueError as error:
@@ -100,6 +116,62 @@ def cut(model, ends, unfreeze, tasks):
             "something before it. Name a layer that everything passes through."
         ) from error
     return _Frozen(model.inputs[0], end, name=f"{model.name}_prefix"), suffix
+
+
+def segments(model, ends, tasks):
+    """Take a model apart at every place where it can be cut.
+
+    Args:
+        model, ends, tasks: As for `cut`.
+
+    Returns:
+        List of `keras.Model`s that compute in inference mode: image to first block end, block end to block end, and
+        from where `cut` cuts for `unfreeze=0` to the model's outputs. `cut` with `unfreeze=n` gives, as prefix, the
+        first `cut_position(model, ends, n, tasks)` of them.
+    """
+    points = [model.inputs[0], *_cut_points(model, ends, tasks), model.output]
+    return [_Frozen(start, end, name=f"{model.name}_{n}") for n, (start, end) in enumerate(itertools.pairwise(points))]
+
+
+def cut_position(model, ends, unfreeze, tasks):
+    """Return how many of the `segments` are frozen when `unfreeze` blocks train."""
+    if unfreeze == 0:
+        return len(_cut_points(model, ends, tasks))
+    return max(0, len(ends) - unfreeze)
+
+
+def _cut_points(model, ends, tasks):
+    points = [_end(model, name) for name in ends]
+    pooled = _after_pooling(model, points[-1], logits_of(model, tasks))
+    return points if pooled is points[-1] else [*points, pooled]
+
+
+def _after_pooling(model, end, logits):
+    """Return the last tensor that all logits pass through and that only fixed functions of `end` lead to."""
+    fixed, candidates = {id(end)}, [end]
+    for operation in model.operations:
+        if not _is_fixed(operation):
+            continue
+        if all(id(tensor) in fixed for tensor in keras.tree.flatten(operation.input)):
+            fixed.add(id(operation.output))
+            candidates.append(operation.output)
+    return next(tensor for tensor in reversed(candidates) if _separates(tensor, logits))
+
+
+def _is_fixed(operation):
+    """Tell whether an operation has nothing to learn and computes the same in training and in inference."""
+    if isinstance(operation, layers.InputLayer):
+        return False
+    return isinstance(operation, FIXED_LAYERS) or not isinstance(operation, layers.Layer)
+
+
+def _separates(tensor, logits):
+    if any(tensor is output for output in logits.values()):
+        return False  # a softmax alone has nothing to train
+    try:
+        return bool(keras.Model(tensor, logits).weights)
+    except ValueError:
+        return False
 
 
 class _Frozen(keras.Model):
@@ -126,8 +198,8 @@ def freeze(model, ends, unfreeze, batch_norm="frozen"):
     if batch_norm not in BATCH_NORMS:
         raise TlkitError(f"`batch_norm` must be one of {', '.join(BATCH_NORMS)}. Received: {batch_norm!r}.")
     model.trainable = True
-    frozen = () if unfreeze >= len(ends) else _layers_up_to(model, _frozen_end(model, ends, unfreeze))
-    backbone = _layers_up_to(model, _frozen_end(model, ends, 0))
+    frozen = () if unfreeze >= len(ends) else _layers_up_to(model, _end(model, ends[-1 - unfreeze]))
+    backbone = _layers_up_to(model, _end(model, ends[-1]))
     frozen, backbone = set(map(id, frozen)), set(map(id, backbone))
     for layer in model.layers:
         for part in _with_sublayers(layer):
@@ -145,9 +217,8 @@ def _with_sublayers(layer):
         yield from _with_sublayers(sublayer)
 
 
-def _frozen_end(model, ends, unfreeze):
-    """Return the tensor up to which all is frozen."""
-    name = ends[-1 - unfreeze]
+def _end(model, name):
+    """Return the output of the operation of that name."""
     for operation in model.operations:
         if operation.name == name:
             return operation.output

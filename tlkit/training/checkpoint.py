@@ -25,7 +25,8 @@ class TrainingState:
         best: The row of the best epoch so far, or None before the first.
         stale_epochs: Epochs of this stage since the best, for early stopping.
         history: One dict an epoch.
-        stage_seconds: Time spent in each stage so far; the one field that differs between equal runs.
+        stage_seconds: Time spent in each stage so far; with `pass_seconds` what differs between equal runs.
+        pass_seconds: Time spent on computing features that are kept.
         variables, optimizer, best_variables: Arrays by position; names may differ between two processes.
     """
 
@@ -39,6 +40,7 @@ class TrainingState:
     stale_epochs: int = 0
     history: list[dict] = field(default_factory=list)
     stage_seconds: list[float] = field(default_factory=list)
+    pass_seconds: float = 0.0
     variables: list[np.ndarray] = field(default_factory=list)
     optimizer: list[np.ndarray] = field(default_factory=list)
     best_variables: list[np.ndarray] = field(default_factory=list)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tlkit.errors import Stopped, TlkitError
 from tlkit.models.assemble import cut, freeze
-from tlkit.training.features import FeatureBatches, frozen_features
+from tlkit.models.chain import Chain
 from tlkit.training.losses import loss_and_correct, task_losses
 
 HISTORY_COLUMNS = ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -22,23 +22,21 @@ OPTIMIZERS = {
 
 
 class StageTrainer:
-    """One stage on a model: the frozen prefix runs in inference mode, the suffix trains on what comes out of it.
+    """One stage on a model: the suffix trains on what comes out of the frozen prefix.
 
     Args:
         model: What `tlkit.models.assemble.assemble` returns; its layers are trained in place.
         stage: The `Stage`.
         ends: Names of the model's block ends, from the image to the head.
         tasks: Dict of task name to `Task`.
-        batch_size: Images in a full batch.
         steps_per_epoch: Batches in an epoch.
         batch_norm: Policy for the backbone's BatchNorm; `"frozen"` keeps it in inference mode.
     """
 
-    def __init__(self, model, stage, *, ends, tasks, batch_size, steps_per_epoch, batch_norm="frozen"):
-        self.batch_size = batch_size
-        depth = _depth(stage, ends)
+    def __init__(self, model, stage, *, ends, tasks, steps_per_epoch, batch_norm="frozen"):
+        depth = unfrozen_blocks(stage, ends)
         freeze(model, ends, depth, batch_norm=batch_norm)
-        self.prefix, self.suffix = cut(model, ends, depth, tasks)
+        _, self.suffix = cut(model, ends, depth, tasks)
         self.rate = _learning_rate(stage, stage.epochs * steps_per_epoch)
         self.optimizer = OPTIMIZERS[stage.optimizer](self.rate)
         self.suffix.compile(
@@ -46,11 +44,10 @@ class StageTrainer:
         )
         self.optimizer.build(self.suffix.trainable_variables)
 
-    def train_step(self, batch):
+    def train_step(self, features, labels):
         """Train on one batch; return its loss, penalties included, and its accuracy, mean over the tasks."""
-        features = frozen_features(self.prefix, batch["image"], self.batch_size)
         self.suffix.reset_metrics()  # so that what comes back is of this batch alone, and no metric is state
-        logs = self.suffix.train_on_batch(features, batch["labels"], return_dict=True)
+        logs = self.suffix.train_on_batch(features, labels, return_dict=True)
         accuracies = [float(value) for name, value in logs.items() if name.endswith("accuracy")]
         return float(logs["loss"]), sum(accuracies) / len(accuracies)
 
@@ -74,11 +71,9 @@ class Training:
     """A model in training: owns the state, and knows how to put it into the model and take it out.
 
     Args:
-        model, ends, tasks, batch_size, batch_norm: As for `StageTrainer`.
+        model, ends, tasks, batch_norm: As for `StageTrainer`.
         stages: List of `Stage`.
-        steps_per_epoch: Batches in an epoch.
-        train_batches: Function from a step, counted over all stages, to an iterator of the batches from there on.
-        validation_batches: Function returning a fresh iterator over the validation images.
+        features: `tlkit.training.features.Features`, or what has its methods: the batches.
         monitor: `"loss"` or `"accuracy"`: the validation figure that chooses the best epoch.
         patience: Epochs without a better one that end a stage; 0 for never.
     """
@@ -90,18 +85,15 @@ class Training:
         *,
         ends,
         tasks,
-        batch_size,
-        steps_per_epoch,
-        train_batches,
-        validation_batches,
+        features,
         batch_norm="frozen",
         monitor="loss",
         patience=0,
     ):
         self.model, self.stages, self.ends, self.tasks = model, stages, ends, tasks
-        self.batch_size, self.steps_per_epoch, self.batch_norm = batch_size, steps_per_epoch, batch_norm
-        self.train_batches, self.validation_batches = train_batches, validation_batches
+        self.features, self.steps_per_epoch, self.batch_norm = features, features.steps_per_epoch, batch_norm
         self.monitor, self.patience = monitor, patience
+        self.chain = None
         self._variables_by_depth = {}
 
     def run(self, state, *, checkpoint, listener, stop, on_epoch):
@@ -132,7 +124,7 @@ class Training:
             listener.stage_finished()
             self._finish_stage(state)
         _assign(self._tracked(len(self.stages) - 1), state.best_variables)
-        freeze(self.model, self.ends, _depth(self.stages[-1], self.ends), batch_norm=self.batch_norm)
+        freeze(self.model, self.ends, unfrozen_blocks(self.stages[-1], self.ends), batch_norm=self.batch_norm)
         state.variables, state.optimizer = [], []
         checkpoint.save(state)
         if stop.signal:
@@ -145,40 +137,42 @@ class Training:
             self.stages[state.stage],
             ends=self.ends,
             tasks=self.tasks,
-            batch_size=self.batch_size,
             steps_per_epoch=self.steps_per_epoch,
             batch_norm=self.batch_norm,
         )
         if state.variables:
             _assign(self._tracked(state.stage), state.variables)
             _assign(trainer.optimizer.variables, state.optimizer)
+        self.chain = Chain(self.model, self.ends, self.tasks, self.features.batch_size, known=self.chain)
+        cuts = [self.chain.position(unfrozen_blocks(stage, self.ends)) for stage in self.stages[state.stage :]]
+        self.features.start_stage(self.chain, cuts[0], later=cuts[1:])
         return trainer
 
     def _steps(self, trainer, state, listener, stop):
-        """Train until the stage ends; yield False after each step, True after each epoch's validation."""
+        """Train until the stage ends; yield True after an epoch's validation, False after all else that takes time."""
         stage = self.stages[state.stage]
         earlier_epochs = sum(earlier.epochs for earlier in self.stages[: state.stage])
-        validation = FeatureBatches(trainer.prefix, self.validation_batches, self.batch_size)
         first_step = (earlier_epochs + state.epoch) * self.steps_per_epoch + state.step
-        batches = self.train_batches(first_step)
+        batches = self.features.training(first_step)
         while state.epoch < stage.epochs and not self._is_stale(state):
-            if state.step < self.steps_per_epoch:
-                batch = next(batches)
-                loss, accuracy = trainer.train_step(batch)
-                count = len(batch["image"])
+            for seconds in self.features.prepare(earlier_epochs + state.epoch):
+                state.pass_seconds += seconds
+                yield False
+            while state.step < self.steps_per_epoch:
+                features, labels = next(batches)
+                loss, accuracy = trainer.train_step(features, labels)
                 _refuse_nan("loss", loss, state, stage)
-                state.loss_sum += loss * count
-                state.correct += accuracy * count
-                state.seen += count
+                state.loss_sum += loss * len(features)
+                state.correct += accuracy * len(features)
+                state.seen += len(features)
                 state.step += 1
                 listener.step_done(loss)
                 yield False
-            else:
-                yield self._finish_epoch(trainer, state, validation, listener, stop)
+            yield self._finish_epoch(trainer, state, listener, stop)
 
-    def _finish_epoch(self, trainer, state, validation, listener, stop):
+    def _finish_epoch(self, trainer, state, listener, stop):
         """Validate, and add the epoch to the history; return False, with nothing changed, if a stop was asked for."""
-        figures = trainer.evaluate(validation, stop)
+        figures = trainer.evaluate(self.features.validation(), stop)
         if figures is None:
             return False
         val_loss, val_accuracy = figures
@@ -220,7 +214,7 @@ class Training:
 
     def _tracked(self, number):
         """Return the variables that stages 0 to `number` may have changed: those above the deepest cut among them."""
-        depth = max(_depth(stage, self.ends) for stage in self.stages[: number + 1])
+        depth = max(unfrozen_blocks(stage, self.ends) for stage in self.stages[: number + 1])
         if depth not in self._variables_by_depth:
             _, suffix = cut(self.model, self.ends, depth, self.tasks)
             self._variables_by_depth[depth] = suffix.variables
@@ -257,7 +251,7 @@ def weights_hash(model):
     return digest.hexdigest()
 
 
-def _depth(stage, ends):
+def unfrozen_blocks(stage, ends):
     """Return how many blocks the stage unfreezes."""
     return len(ends) if stage.unfreeze == "all" else min(stage.unfreeze, len(ends))
 

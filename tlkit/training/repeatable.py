@@ -2,7 +2,7 @@
 
 import keras
 
-from tlkit.run import usable_cpus
+from tlkit.run import package_version, processor_features, usable_cpus
 
 
 def make_repeatable(seed):
@@ -30,3 +30,15 @@ def describe_device():
         threads = tf.config.threading.get_intra_op_parallelism_threads() or usable_cpus()
         return (f"{len(gpus)} x {names[0]}" if gpus else "CPU"), threads
     return keras.backend.backend(), usable_cpus()
+
+
+def describe_engine():
+    """Return what decides the last bits of a computation besides its inputs, as plain values."""
+    device, threads = describe_device()
+    packages = (keras.backend.backend(), "keras", "numpy")
+    return {
+        "packages": {name: package_version(name) for name in packages},
+        "device": device,
+        "threads": threads,
+        "processor": processor_features(),
+    }
