@@ -44,18 +44,24 @@ class Bench:
         self.model = build_model(backbone, self.data.tasks, weights=weights)
         self.ends = block_ends(self.model)
         self.views = Views(self.data, image_size=SIZE, augment="light", count=views, seed=0)
-        self.weights = self.model.get_weights()
+        self.start = [
+            keras.ops.convert_to_numpy(variable).copy() for variable in self.model.variables
+        ]  # the states of Dropout among them
         self.chain = Chain(self.model, self.ends, self.data.tasks, BATCH)
         self.train, self.val = self.data.indices("train"), self.data.indices("val")
 
     def fresh_chain(self):
         """Return a chain that must fold its segments again, as a run must."""
-        self.model.set_weights(self.weights)
+        self.reset()
         return Chain(self.model, self.ends, self.data.tasks, BATCH)
 
-    def measure_pass(self, view, pool, unfreeze=0):
-        """Compute one view's features into an empty store, in an unused chain."""
-        chain = self.fresh_chain()
+    def reset(self):
+        """Put the model back to where it started."""
+        for variable, value in zip(self.model.variables, self.start, strict=True):
+            variable.assign(value)
+
+    def measure_pass(self, chain, view, pool, unfreeze=0):
+        """Compute one view's features into an empty store."""
         with tempfile.TemporaryDirectory() as folder:
             started = time.monotonic()
             kept = KeptFeatures(DiskStore(folder), chain, view, self.data, pool, {})
@@ -66,7 +72,7 @@ class Bench:
 
     def measure_bare_head(self, train, val, epochs):
         """Let Keras fit the head on features in memory."""
-        self.model.set_weights(self.weights)
+        self.reset()
         _, suffix = cut(self.model, self.ends, 0, self.data.tasks)
         loss = {"label": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
         suffix.compile("adam", loss, metrics={"label": "accuracy"}, jit_compile=False)
@@ -78,7 +84,7 @@ class Bench:
 
     def measure_stage(self, stage, keep):
         """Train one stage as `tlkit finetune` does; return seconds, seconds of each epoch, and validation accuracy."""
-        self.model.set_weights(self.weights)
+        self.reset()
         position = self.fresh_chain().position(stage.unfreeze)
         kept = frozenset({position} if keep else ())
         with tempfile.TemporaryDirectory() as folder:
@@ -131,8 +137,9 @@ def measure_head(bench, views, epochs, repeats):
     kept, parts, streamed = [], [], []
     for _ in range(repeats):
         kept.append(bench.measure_stage(stage, keep=True))
-        passes = [bench.measure_pass(bench.views.training(number), bench.train) for number in range(views)]
-        val_seconds, val = bench.measure_pass(bench.views.evaluation(), bench.val)
+        chain = bench.fresh_chain()
+        passes = [bench.measure_pass(chain, bench.views.training(number), bench.train) for number in range(views)]
+        val_seconds, val = bench.measure_pass(chain, bench.views.evaluation(), bench.val)
         head = bench.measure_bare_head(passes[0][1], val, epochs)
         parts.append(sum(seconds for seconds, _ in passes) + val_seconds + head)
         streamed.append(bench.measure_stage(stage, keep=False))
@@ -154,8 +161,10 @@ def measure_blocks(bench, epochs, repeats):
     for _ in range(repeats):
         kept += bench.measure_stage(stage, keep=True)[1][1:]  # the first epoch makes the pass
         streamed += bench.measure_stage(stage, keep=False)[1][1:]
+        chain = bench.fresh_chain()
+        bench.measure_pass(chain, bench.views.evaluation(), bench.val[:BATCH], unfreeze=2)  # folds
         seconds = [
-            bench.measure_pass(view, pool, unfreeze=2)[0]
+            bench.measure_pass(chain, view, pool, unfreeze=2)[0]
             for view, pool in ((bench.views.training(0), bench.train), (bench.views.evaluation(), bench.val))
         ]
         passes.append(sum(seconds))
