@@ -130,7 +130,8 @@ def test_folds_resume_where_they_were_killed(photo_folder, tmp_path):
         errors = process.communicate(timeout=120)[1]
         assert f"tlkit finetune --resume --out {tmp_path / 'run'}" in errors.splitlines()[-1]
     command = [sys.executable, "-m", "tlkit", "finetune", "--resume", "--out", str(tmp_path / "run")]
-    subprocess.run(command, check=True, capture_output=True)
+    resumed = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert f"{tmp_path / 'run' / 'folds' / '0'} is complete" in resumed.stderr
     assert_same_bits(tmp_path / "run", tmp_path / "whole")
 
 

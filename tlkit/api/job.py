@@ -99,7 +99,7 @@ class Job:
         else:
             path = run_folder.new_run_path(recipe.backbone.name, Path(self.data.source).stem, out)
         if run_folder.is_complete(path):
-            return replace(self, path=path, recipe=recipe)
+            return replace(self, path=path, recipe=recipe, model=None)
         model = self.make_model(recipe)
         recipe, plan, store = choose_cache(self, recipe, model)
         if exists:
