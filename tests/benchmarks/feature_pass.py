@@ -1,18 +1,20 @@
-"""What the one feature pass costs and saves, as ratios of medians that were taken side by side in one process.
+"""What the one feature pass costs and saves: a table of ratios whose parts were timed side by side in one process.
 
-Run:     python tests/benchmarks/feature_pass.py DATA [--backbone NAME] [--weights FILE] [--views 1] [--epochs 20]
-         [--repeats 3] [--measure head,blocks,throughput]
+Run:     python tests/benchmarks/feature_pass.py DATA... [--backbone NAME] [--weights FILE] [--image-size 224]
+         [--views 1,2,4] [--epochs 20] [--off-epochs N] [--repeats 3] [--measure head,blocks,throughput]
 Data:    any folder that `tlkit finetune` takes; `tests/benchmarks/datasets.py cifar10 5000 OUT` lays one out.
 
-head        A head stage with its features kept, beside its parts measured alone: the training passes, the validation
-            pass, and Keras's own `fit` of the bare head on arrays in memory; and beside the same stage without a cache.
+head        A head stage with its features kept, from the model on (folding, passes, training), beside its parts, each
+            timed alone: K passes over the training images, one over the validation images, both with what was folded
+            before, and Keras's own `fit` of the bare head on arrays in memory. And the same stage without a cache; with
+            --off-epochs, from so many of its epochs, all of which cost the same.
 blocks      An epoch with two blocks unfrozen, kept and not, beside the ceiling t_full / (t_full - t_prefix).
-throughput  The pass beside the bare folded graph fed from memory, and beside decoding and augmenting alone.
+throughput  The pass beside the bare folded graph fed from memory, and decoding and augmenting alone beside that.
 """
 
-import json
 import tempfile
 import time
+from pathlib import Path
 from statistics import median
 
 import click
@@ -33,22 +35,26 @@ from tlkit.training.fit import Training
 from tlkit.training.interrupt import StopRequest
 from tlkit.training.store import DiskStore
 
-BATCH, SIZE = 32, 224
+BATCH = 32
 
 
 class Bench:
     """A backbone on a data set: each method measures one thing, once, in seconds."""
 
-    def __init__(self, source, backbone, weights, views):
+    def __init__(self, source, backbone, weights, image_size):
         self.data = load_data(source)
-        self.model = build_model(backbone, self.data.tasks, weights=weights)
+        self.model = build_model(backbone, self.data.tasks, weights=weights, image_size=image_size)
         self.ends = block_ends(self.model)
-        self.views = Views(self.data, image_size=SIZE, augment="light", count=views, seed=0)
+        self.image_size = image_size
         self.start = [
             keras.ops.convert_to_numpy(variable).copy() for variable in self.model.variables
         ]  # the states of Dropout among them
         self.chain = Chain(self.model, self.ends, self.data.tasks, BATCH)
         self.train, self.val = self.data.indices("train"), self.data.indices("val")
+
+    def views(self, count=1):
+        """Return the data's views, `count` training views of each image."""
+        return Views(self.data, image_size=self.image_size, augment="light", count=count, seed=0)
 
     def fresh_chain(self):
         """Return a chain that must fold its segments again, as a run must."""
@@ -82,7 +88,7 @@ class Bench:
         suffix.fit(train, labels, batch_size=BATCH, epochs=epochs, validation_data=held_out, verbose=0)
         return time.monotonic() - started
 
-    def measure_stage(self, stage, keep):
+    def measure_stage(self, stage, keep, views=1):
         """Train one stage as `tlkit finetune` does; return seconds, seconds of each epoch, and validation accuracy."""
         self.reset()
         position = self.fresh_chain().position(stage.unfreeze)
@@ -90,7 +96,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             features = Features(
                 self.data,
-                self.views,
+                self.views(views),
                 batch_size=BATCH,
                 seed=0,
                 epochs=stage.epochs,
@@ -112,113 +118,137 @@ class Bench:
         times = np.diff([started, *(moment for moment, _ in ends)])
         return total, times.tolist(), ends[-1][1]
 
-    def measure_rates(self, batches=8):
+    def measure_rates(self, batches=16):
         """Return images a second: the pass, the bare folded graph fed from memory, decoding and augmenting alone."""
-        position, view = self.chain.position(0), self.views.training(0)
+        position, view = self.chain.position(0), self.views().training(0)
         images = self.train[: batches * BATCH]
         held = list(view_batches(view, images, BATCH))
         self.chain.run(held[0], 0, [position])  # folds
         started = time.monotonic()
         for batch in held:
             self.chain.run(batch, 0, [position])
-        bare = time.monotonic()
-        for batch in view_batches(view, images, BATCH):
-            self.chain.run(batch, 0, [position])
-        passed = time.monotonic()
+        computed = time.monotonic()
         for _ in view_batches(view, images, BATCH):
             pass
         decoded = time.monotonic()
-        return tuple(len(images) / seconds for seconds in (passed - bare, bare - started, decoded - passed))
+        passed, _ = self.measure_pass(self.chain, view, images)
+        return tuple(len(images) / seconds for seconds in (passed, computed - started, decoded - computed))
 
 
-def measure_head(bench, views, epochs, repeats):
-    """Return the figures of a head stage, its parts alone, and the ratio to the stage without a cache."""
+def measure_head(bench, epochs, repeats, all_views, off_epochs):
+    """Yield a row of figures for each number of views: the stage over its parts, and without a cache over with one."""
     stage = Stage(unfreeze=0, epochs=epochs, learning_rate=3e-3)
-    kept, parts, streamed = [], [], []
+    kept = {views: [] for views in all_views}
+    passes, validations, heads, off = [], [], [], []
+    bench.measure_pass(bench.chain, bench.views().evaluation(), bench.val[:BATCH])  # folds
     for _ in range(repeats):
-        kept.append(bench.measure_stage(stage, keep=True))
-        chain = bench.fresh_chain()
-        passes = [bench.measure_pass(chain, bench.views.training(number), bench.train) for number in range(views)]
-        val_seconds, val = bench.measure_pass(chain, bench.views.evaluation(), bench.val)
-        head = bench.measure_bare_head(passes[0][1], val, epochs)
-        parts.append(sum(seconds for seconds, _ in passes) + val_seconds + head)
-        streamed.append(bench.measure_stage(stage, keep=False))
-    kept_seconds, off_seconds = median(k[0] for k in kept), median(s[0] for s in streamed)
-    return {
-        "kept_seconds": kept_seconds,
-        "parts_seconds": median(parts),
-        "kept_over_parts": kept_seconds / median(parts),
-        "off_seconds": off_seconds,
-        "off_over_kept": off_seconds / kept_seconds,
-        "val_accuracy": [kept[0][2], streamed[0][2]],
-    }
+        train_seconds, train = bench.measure_pass(bench.chain, bench.views().training(0), bench.train)
+        val_seconds, val = bench.measure_pass(bench.chain, bench.views().evaluation(), bench.val)
+        passes.append(train_seconds)
+        validations.append(val_seconds)
+        heads.append(bench.measure_bare_head(train, val, epochs))
+        for views in all_views:
+            kept[views].append(bench.measure_stage(stage, keep=True, views=views))
+        streamed = bench.measure_stage(stage.model_copy(update={"epochs": off_epochs or epochs}), keep=False)
+        off.append(streamed[0] * epochs / (off_epochs or epochs))
+    for views, stages in kept.items():
+        seconds = median(stage[0] for stage in stages)
+        parts = views * median(passes) + median(validations) + median(heads)
+        yield {
+            "K": views,
+            "stage s": seconds,
+            "parts s": parts,
+            "stage / parts": seconds / parts,
+            "off s": median(off),
+            "off / stage": median(off) / seconds,
+            "val accuracy": stages[0][2],
+            "val accuracy off, K = 1": streamed[2] if not off_epochs else None,
+        }
 
 
 def measure_blocks(bench, epochs, repeats):
-    """Return how much faster an epoch with two blocks unfrozen is, beside the ceiling."""
+    """Yield how much faster an epoch with two blocks unfrozen is, beside the ceiling."""
     stage = Stage(unfreeze=2, epochs=epochs, learning_rate=3e-4)
     kept, streamed, passes = [], [], []
+    bench.measure_pass(bench.chain, bench.views().evaluation(), bench.val[:BATCH], unfreeze=2)  # folds
     for _ in range(repeats):
         kept += bench.measure_stage(stage, keep=True)[1][1:]  # the first epoch makes the pass
         streamed += bench.measure_stage(stage, keep=False)[1][1:]
-        chain = bench.fresh_chain()
-        bench.measure_pass(chain, bench.views.evaluation(), bench.val[:BATCH], unfreeze=2)  # folds
+        bench.reset()
         seconds = [
-            bench.measure_pass(chain, view, pool, unfreeze=2)[0]
-            for view, pool in ((bench.views.training(0), bench.train), (bench.views.evaluation(), bench.val))
+            bench.measure_pass(bench.chain, view, pool, unfreeze=2)[0]
+            for view, pool in ((bench.views().training(0), bench.train), (bench.views().evaluation(), bench.val))
         ]
         passes.append(sum(seconds))
     t_kept, t_full, t_prefix = median(kept), median(streamed), median(passes)
     ceiling = t_full / (t_full - t_prefix)
-    return {
-        "epoch_kept_seconds": t_kept,
-        "epoch_off_seconds": t_full,
-        "prefix_seconds": t_prefix,
-        "off_over_kept": t_full / t_kept,
+    yield {
+        "epoch s": t_kept,
+        "epoch off s": t_full,
+        "prefix s": t_prefix,
+        "off / kept": t_full / t_kept,
         "ceiling": ceiling,
-        "share_of_ceiling": t_full / t_kept / ceiling,
+        "share of ceiling": t_full / t_kept / ceiling,
     }
 
 
 def measure_throughput(bench, repeats):
-    """Return the rates of the pass, of the bare graph and of decoding alone."""
+    """Yield the rates of the pass, of the bare graph and of decoding alone, in images a second."""
     rates = [bench.measure_rates() for _ in range(repeats)]
     passed, bare, decoded = (median(rate) for rate in zip(*rates, strict=True))
-    return {
-        "pass_per_second": passed,
-        "bare_graph_per_second": bare,
-        "decode_augment_per_second": decoded,
-        "pass_over_bare": passed / bare,
-        "decode_over_bare": decoded / bare,
+    yield {
+        "pass /s": passed,
+        "bare graph /s": bare,
+        "decode + augment /s": decoded,
+        "pass / bare": passed / bare,
+        "decode / bare": decoded / bare,
     }
+
+
+def numbers(_context, _parameter, text):
+    """Read `"1,2,4"`."""
+    return [int(number) for number in text.split(",")]
 
 
 @click.command()
-@click.argument("source")
+@click.argument("sources", nargs=-1, required=True)
 @click.option("--backbone", default="efficientnet_lite0")
 @click.option("--weights", default="imagenet")
-@click.option("--views", default=1, help="Training views of each image.")
+@click.option("--image-size", default=224)
+@click.option("--views", default="1,2,4", callback=numbers, help="Training views of each image.")
 @click.option("--epochs", default=20)
+@click.option("--off-epochs", default=0, help="Epochs to measure without a cache; 0 for all.")
 @click.option("--repeats", default=3)
 @click.option("--measure", default="head,blocks,throughput")
-def main(source, backbone, weights, views, epochs, repeats, measure):
-    """Print the figures as a table, and as one JSON line."""
-    bench = Bench(source, backbone, weights, views)
+def main(sources, backbone, weights, image_size, views, epochs, off_epochs, repeats, measure):
+    """Print a table for each measure and data set."""
     measures = {
-        "head": lambda: measure_head(bench, views, epochs, repeats),
-        "blocks": lambda: measure_blocks(bench, min(epochs, 10), repeats),
-        "throughput": lambda: measure_throughput(bench, repeats),
+        "head": lambda bench: measure_head(bench, epochs, repeats, views, off_epochs),
+        "blocks": lambda bench: measure_blocks(bench, min(epochs, 10), repeats),
+        "throughput": lambda bench: measure_throughput(bench, repeats),
     }
-    settings = {"data": bench.data.source.rsplit("/", 1)[-1], "train": len(bench.train), "val": len(bench.val)}
-    found = settings | {"backbone": backbone, "views": views, "epochs": epochs, "repeats": repeats}
-    for name in measure.split(","):
-        found[name] = measures[name]()
-        click.echo(f"{name}: " + ", ".join(f"{key} {_round(value)}" for key, value in found[name].items()), err=True)
-    click.echo(json.dumps(found))
+    for source in sources:
+        bench = Bench(source, backbone, weights, image_size)
+        settings = {
+            "data": Path(source).name,
+            "images": f"{len(bench.train)} + {len(bench.val)}",
+            "net": f"{backbone}, {image_size}",
+        }
+        for name in measure.split(","):
+            rows = [settings | row for row in measures[name](bench)]
+            click.echo(f"\n{name}, {repeats} x\n\n" + markdown(rows))
 
 
-def _round(value):
-    return [_round(item) for item in value] if isinstance(value, list) else f"{value:.3g}"
+def markdown(rows):
+    """Return dicts of the same keys as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(value):
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return "" if value is None else str(value)
 
 
 if __name__ == "__main__":

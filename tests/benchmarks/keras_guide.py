@@ -21,7 +21,8 @@ Where a good user departs from the guide's letter, each time to the baseline's a
   epochs see those of the first, in one order. Here the decoded images are cached, then shuffled, batched and augmented
   anew in each epoch. `--no-cache` decodes in each epoch instead, for folders too large for memory: an image of 224
   pixels takes 0.6 MB.
-- Augmentation works on whole batches and in parallel.
+- Augmentation works on whole batches; by image, as in the guide, it takes as long.
+- Batches of 32, like tlkit's, instead of 64: more steps an epoch.
 - The test images are read once and not cached.
 - One logit per class and a sparse cross-entropy, instead of one logit for cats against dogs.
 - ResNet50 and MobileNetV2 scale with their family's `preprocess_input`, as the guide's Rescaling does for Xception.
@@ -89,7 +90,8 @@ def read_images(data_dir, image_size, batch_size, cache, seed):
 
     if cache:
         train, val = train.cache(), val.cache()
-    train = train.shuffle(SHUFFLE_BUFFER, seed=seed).batch(batch_size)
+        train = train.shuffle(SHUFFLE_BUFFER, seed=seed)  # without a cache, the files are shuffled anew anyway
+    train = train.batch(batch_size)
     train = train.map(augment(), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     return train, val.prefetch(tf.data.AUTOTUNE), test, class_names, sizes
 

@@ -148,6 +148,36 @@ def test_the_first_steps_gradients_are_those_of_the_whole_model(net, data):
         assert np.abs(one - other).max() <= 1e-4 * max(np.abs(other).max(), 1e-6)
 
 
+def test_twenty_steps_on_kept_features_are_those_of_the_whole_model(net, data, tmp_path):
+    """Logits of the images that it trained on, beside those of the whole model, trained by Keras: to 1e-3."""
+    model, ends = net
+    start = [np.array(value) for value in model.get_weights()]
+    train, view = data.indices("train"), views_of(data).training(0)
+    images, labels = images_of(data, view).astype("float32"), data.labels["label"][train]
+    batches = [np.arange(step, step + BATCH) % len(train) for step in range(0, 20 * BATCH, BATCH)]
+    stage = Stage(unfreeze=1, epochs=20, learning_rate=1e-3, optimizer="sgd", schedule="constant")
+
+    trainer = StageTrainer(model, stage, ends=ends, tasks=TASKS, steps_per_epoch=1)
+    kept, chain = kept_of(data, model, ends, DiskStore(tmp_path))
+    position = chain.position(1)
+    fill(kept, [position])
+    for batch in batches:
+        trainer.train_step(kept.rows(position, train[batch]), {"label": labels[batch]})
+    cached = trainer.suffix.predict_on_batch(kept.rows(position, train))["label"]
+
+    model.set_weights(start)
+    whole = keras.Model(model.inputs[0], logits_of(model, TASKS)["label"])
+    before = whole.predict_on_batch(images)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    whole.compile(keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True), loss, jit_compile=False)
+    for batch in batches:
+        whole.train_on_batch(images[batch], labels[batch])
+    streamed = whole.predict_on_batch(images)
+    model.set_weights(start)
+    assert np.abs(cached - streamed).max() <= 1e-3 * np.abs(streamed).max()
+    assert np.abs(streamed - before).max() > 0.01 * np.abs(streamed).max()  # it did train
+
+
 def train_with(data, ends, model, *, plan=None, store=None, views=2, listener=None, epochs=(2, 2)):
     """Train a head, then a block on top; return the history and the logits of all images."""
     stages = [Stage(unfreeze=0, epochs=epochs[0], learning_rate=1e-2)]
