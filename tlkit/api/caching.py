@@ -7,7 +7,7 @@ def choose_cache(job, recipe, model):
     """Choose what a run keeps, where the recipe leaves it open, and say so in one line.
 
     Args:
-        job: The `Job`.
+        job: The `Job`; a plan that it has already, as a fold has the whole run's, stays.
         recipe: Its resolved `Recipe`, of which `training.cache` may still be `"auto"`.
         model: The model as it was built.
 
@@ -18,6 +18,8 @@ def choose_cache(job, recipe, model):
     from tlkit.training.cache import memory_room, plan_cache
     from tlkit.training.fit import unfrozen_blocks
 
+    if job.plan is not None:
+        return recipe, job.plan, job.store
     chain = Chain(model, job.ends, job.data.tasks, recipe.data.batch_size)
     disk = DiskStore(max_bytes=job.cache_size, note=job.listener.note)
     room = {"disk": disk.room(), "ram": memory_room()}
@@ -35,7 +37,7 @@ def choose_cache(job, recipe, model):
         room=room,
     )
     job.listener.note(plan.summary)
-    store = job.store or {"disk": disk, "ram": MemoryStore(room["ram"])}.get(plan.mode)
+    store = {"disk": disk, "ram": MemoryStore(room["ram"])}.get(plan.mode)
     recipe = recipe.model_copy(deep=True)
     recipe.training.cache = plan.mode
     return recipe, plan, store
