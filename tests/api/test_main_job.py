@@ -282,11 +282,27 @@ def test_another_head_finds_the_features_of_the_first(data_of, tmp_path, tiny, m
         assert (len(passes) > before) == (name == "one")
 
 
+def test_a_cache_that_cannot_be_written_leaves_memory(data_of, tmp_path, tiny, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "file"))
+    notes = Notes()
+    recipe = read_recipe("quick", [*tiny, "stages.0.epochs=2"])
+    run = finetune_recipe(recipe, data_of, out=tmp_path / "run", listener=notes)
+    assert 'cache = "ram"' in (run.path / "recipe.toml").read_text()
+    about_features = [line for line in notes.lines if line.startswith("features:")]
+    assert len(about_features) == 2
+    assert "nothing can be kept on disk" in about_features[0]
+    assert "Not a directory" in about_features[0]
+    assert "kept in memory" in about_features[1]
+
+
 def test_folds_share_one_pass(photo_folder, tmp_path, tiny, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     photos = photo_folder(tmp_path / "photos", per_class=6)
     recipe = read_recipe("quick", [*tiny, "data.folds=3", "data.views=1", "stages.0.epochs=2", "data.batch_size=4"])
-    finetune_recipe(recipe, photos, out=tmp_path / "run")
+    notes = Notes()
+    finetune_recipe(recipe, photos, out=tmp_path / "run", listener=notes)
+    assert len([line for line in notes.lines if line.startswith("features:")]) == 1
     entries = DiskStore().entries()
     assert sorted(entry.what for entry in entries) == [
         "efficientnet_lite0, pooled, evaluation view of photos",

@@ -43,6 +43,17 @@ def test_each_file_is_opened_once_in_its_life(files, opened):
     assert check_files(files)[1].problem is not None
 
 
+def test_files_that_change_places_are_opened_again(files, opened):
+    """Whatever their sizes and times of modification, which an archive may have set."""
+    for path in files:
+        os.utime(path, ns=(0, 0))
+    before = [verdict.sha256 for verdict in check_files(files)]
+    files[0].rename(files[0].with_name("held"))
+    files[1].rename(files[0])
+    files[0].with_name("held").rename(files[1])
+    assert [verdict.sha256 for verdict in check_files(files)[:2]] == before[1::-1]
+
+
 def test_progress_is_told_up_to_the_end(files):
     told = []
     check_files(files, progress=lambda done, total: told.append((done, total)), threads=3)

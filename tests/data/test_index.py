@@ -310,7 +310,16 @@ def test_another_split_is_another_fingerprint(folder):
 def test_a_file_that_vanishes_is_named(folder):
     data = load(folder)
     (folder / data.paths[2]).unlink()
-    with pytest.raises(DataError, match=r"ant/02\.png: can't be read: No such file"):
+    with pytest.raises(DataError, match=r"ant/02\.png: has gone"):
+        data.read(2)
+
+
+def test_a_file_that_is_another_one_now_is_never_taken_for_what_was_checked(folder):
+    """Features are kept under the hash of what was checked: another image must not be computed under it."""
+    data = load(folder)
+    data.read(2)
+    shutil.copy(folder / data.paths[-1], folder / data.paths[2])
+    with pytest.raises(DataError, match=r"ant/02\.png: has changed since it was checked"):
         data.read(2)
 
 

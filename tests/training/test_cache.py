@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlkit.training.cache import memory_room, plan_cache
+from tlkit.training.cache import ENTRY_BYTES, memory_room, plan_cache
 
 ROOMY = {"disk": 10**12, "ram": 10**11}
 COUNTS = {"num_train": 1000, "num_val": 100, "num_test": 50}
@@ -18,7 +18,7 @@ def test_the_disk_is_chosen_where_all_fits_it():
     chosen = plan()
     assert (chosen.mode, chosen.training, chosen.evaluation) == ("disk", {HEAD, BLOCKS}, {HEAD, BLOCKS})
     # Training and validation images in both stages, and the test images where the run cuts deepest.
-    assert chosen.bytes == (1000 + 100) * 5_000 + (1000 + 100 + 50) * 88_000
+    assert chosen.bytes == (1000 + 100) * 5_000 + (1000 + 100 + 50) * 88_000 + 5 * ENTRY_BYTES
     # Of 20 and 8 epochs, all but the first of each.
     assert chosen.saved == (19 + 7) * 1100
     assert chosen.summary == (
@@ -36,7 +36,7 @@ def test_what_does_not_fit_is_computed_every_epoch():
     nothing = plan(room={"disk": 100_000, "ram": 400_000})
     assert (nothing.mode, nothing.training, nothing.evaluation) == ("off", frozenset(), frozenset())
     assert nothing.summary == (
-        "features: computed anew every epoch; room for 100.0 KB on disk, 400.0 KB in memory, needed at least 500.0 KB"
+        "features: computed anew every epoch; room for 100.0 KB on disk, 400.0 KB in memory, needed at least 504.1 KB"
     )
 
 
@@ -46,9 +46,16 @@ def test_fresh_views_are_not_worth_keeping_but_the_validation_images_are():
     assert chosen.saved == (19 + 7) * 100
 
 
-def test_views_that_are_seen_once_are_kept_only_if_the_user_asks_for_the_disk():
-    assert plan(stages=[(HEAD, 4)], views=4).training == frozenset()
-    assert plan("disk", stages=[(HEAD, 4)], views=4).training == {HEAD}
+@pytest.mark.parametrize("mode", ["auto", "disk", "ram"])
+def test_views_that_are_seen_once_are_not_worth_keeping(mode):
+    """Whoever chose the place, or as a resumed run's recipe names it: it keeps what the run kept."""
+    assert plan(mode, stages=[(HEAD, 4)], views=4).training == frozenset()
+
+
+def test_a_stage_sees_nothing_of_a_cut_below_which_another_has_trained():
+    between = plan(stages=[(HEAD, 2), (BLOCKS, 1), (HEAD, 2)])
+    assert between.saved == (1 + 0 + 1) * 1100
+    assert plan(stages=[(HEAD, 2), (HEAD, 2)]).saved == 3 * 1100
 
 
 def test_views_are_counted_over_all_stages():

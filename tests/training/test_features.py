@@ -25,6 +25,7 @@ from tlkit.training.store import DiskStore, MemoryStore, StoreError
 
 TASKS = {"label": Task("single_label", ("a", "b", "c"))}
 SIZE, BATCH = 75, 4  # the smallest image that InceptionV3 takes
+GAIN = {0: 1.0}  # what the code of some layers reads
 KINDS = ["resnet50", "mobilenet_v2", "densenet121", "inception_v3"]  # residual, depthwise, dense, Inception
 
 
@@ -304,7 +305,7 @@ def test_a_full_disk_costs_the_features_not_the_run(writes, data, streamed, tmp_
     store = DiskStore(tmp_path, note=notes.note)
     history = train_with(data, ends, model, plan=everything(model, ends), store=store, listener=notes)
     assert_same(model, history, streamed)
-    assert [line for line in notes.lines if "no longer kept" in line and "No space left" in line]
+    assert len([line for line in notes.lines if "not kept yet" in line and "No space left" in line]) == 1
 
 
 def test_what_can_never_be_read_back_is_a_store_error(data, tmp_path, monkeypatch):
@@ -313,6 +314,98 @@ def test_what_can_never_be_read_back_is_a_store_error(data, tmp_path, monkeypatc
     monkeypatch.setattr("tlkit.training.store.DiskEntry.open", lambda self: None)
     with pytest.raises(StoreError, match="can't be read back"):
         fill(kept, [chain.end - 1])
+
+
+def tiny_net(activation="relu", custom=None, name=None):
+    """A model of one convolution and what it is given, then pooling and a head."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(4, 3, strides=4, name="conv")(image)
+    x = (custom or keras.layers.Activation(activation, name=name or activation))(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(3)(x)
+    return keras.Model(image, keras.layers.Activation("softmax", name="label")(x))
+
+
+def digest_of(model):
+    chain = Chain(model, [model.layers[2].name], TASKS, BATCH)
+    return chain.digest(1)
+
+
+def test_the_key_tells_apart_what_differs_in_a_name_that_is_also_a_setting():
+    assert digest_of(tiny_net("relu")) != digest_of(tiny_net("tanh"))
+    assert digest_of(tiny_net("relu")) == digest_of(tiny_net("relu", name="other")) == digest_of(tiny_net("relu"))
+
+
+def test_the_key_tells_apart_what_only_a_layers_code_decides(monkeypatch):
+    class Scale(keras.layers.Layer):
+        def call(self, x):
+            return GAIN[0] * x
+
+    digests = set()
+    for gain in (1.0, 2.0):
+        monkeypatch.setitem(GAIN, 0, gain)  # no config and no weight shows it
+        digests.add(digest_of(tiny_net(custom=Scale(name="scale"))))
+        digests.add(digest_of(tiny_net(custom=keras.layers.Lambda(lambda x: GAIN[0] * x + 1, name="scale"))))
+    assert len(digests) == 4
+
+
+def test_the_key_tells_apart_what_the_noise_does_not_reach():
+    """No value comes above 10^6, so that both compute the same of the probe."""
+    clipped = tiny_net(custom=keras.layers.ReLU(max_value=1e6, name="relu"))
+    assert digest_of(clipped) != digest_of(tiny_net(custom=keras.layers.ReLU(max_value=1e7, name="relu")))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_is_kept_as_it_is_computed(policy, data, tmp_path, no_checkpoint):
+    histories = []
+    for store in (None, DiskStore(tmp_path)):
+        keras.config.set_dtype_policy(policy)
+        try:
+            model, ends = small_net()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        histories.append(train_with(data, ends, model, plan=everything(model, ends), store=store))
+    assert histories[0] == histories[1]
+
+
+def test_only_what_a_later_stage_shows_is_filled_for_it(data, tmp_path, no_checkpoint):
+    """A head for three epochs sees views 0 and 1, a block for one epoch after it view 1."""
+    model, ends = small_net()
+    chain = Chain(model, ends, TASKS, BATCH)
+    store = DiskStore(tmp_path)
+    train_with(data, ends, model, plan=everything(model, ends), store=store, epochs=(3, 1))
+    kept = sorted(
+        (info.key["what"].split(",")[-1].split(" of ")[0].strip(), info.row_shape) for info in store.entries()
+    )
+    pooled, block = chain.row_shape(chain.position(0)), chain.row_shape(chain.position(1))
+    views = ["evaluation view", "training view 0", "training view 1"]
+    assert kept == sorted([(view, pooled) for view in views] + [(view, block) for view in (views[0], views[2])])
+
+
+def test_a_shard_is_bounded_in_images_and_in_bytes(data, monkeypatch):
+    model, ends = small_net()
+    kept, chain = kept_of(data, model, ends, MemoryStore(2**30))
+    assert kept.entry(chain.position(0)).shard_rows == 256
+    monkeypatch.setattr("tlkit.training.features.SHARD_BYTES", 9 * chain.row_bytes(1))
+    assert kept.entry(1).shard_rows == 8
+
+
+def test_an_entry_that_cannot_be_mapped_costs_the_features_not_the_run(
+    data, streamed, tmp_path, no_checkpoint, monkeypatch
+):
+    model, ends = small_net()
+    train_with(data, ends, model, plan=everything(model, ends), store=DiskStore(tmp_path))
+
+    def refuse(*_args, **_kwargs):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    model, ends = small_net()
+    notes = Notes()
+    history = train_with(data, ends, model, plan=everything(model, ends), store=DiskStore(tmp_path), listener=notes)
+    assert_same(model, history, streamed)
+    assert len([line for line in notes.lines if "Too many open files" in line]) == 1
 
 
 def test_runs_of_numbers():

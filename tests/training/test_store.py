@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tlkit.training.store import DiskStore, MemoryStore, StoreError, default_siz
 ROWS, ROW_SHAPE, SHARD_ROWS = 10, (3, 2), 4
 KEY = {"what": "tiny, pooled, view 0 of photos", "weights": "abc", "size": 32}
 FEATURES = np.random.default_rng(0).normal(size=(ROWS, *ROW_SHAPE)).astype("float32")
-ROOM = 1000  # bytes: one entry fits, `entry.json` included, and two do not
+ROOM = 695  # bytes: one entry fits, `entry.json` included, and two do not; nor do the rows of three in twice that
 
 
 def entry_of(store, **key):
@@ -28,8 +29,8 @@ def fill(entry):
 
 
 def holds_the_features(entry):
-    shards = entry.open()
-    return shards is not None and np.array_equal(np.concatenate(shards), FEATURES)
+    rows = entry.open()
+    return rows is not None and np.array_equal(rows, FEATURES)
 
 
 def set_last_used(entry, day):
@@ -60,10 +61,10 @@ def test_rows_come_back_bit_for_bit(any_store):
     entry.make_room()
     fill(entry)
     assert entry.missing() == []
-    shards = entry.open()
-    assert [shard.shape for shard in shards] == [(4, 3, 2), (4, 3, 2), (2, 3, 2)]
-    assert np.concatenate(shards).tobytes() == FEATURES.tobytes()
-    assert not any(shard.flags.writeable for shard in shards)
+    rows = entry.open()
+    assert (rows.shape, rows.dtype) == ((ROWS, *ROW_SHAPE), np.float32)
+    assert rows.tobytes() == FEATURES.tobytes()
+    assert not rows.flags.writeable
     assert holds_the_features(entry_of(any_store))
     assert entry_of(any_store, size=33).missing() == [0, 1, 2]
 
@@ -88,7 +89,7 @@ def test_what_is_no_shard_is_refused(any_store, shard, array):
 def test_no_rows_make_no_shards(any_store):
     entry = any_store.entry(KEY, 0, (5,), 4)
     entry.make_room()
-    assert (entry.num_shards, entry.bytes, entry.missing(), entry.open()) == (0, 0, [], [])
+    assert (entry.num_shards, entry.bytes, entry.missing(), entry.open().shape) == (0, 0, [], (0, 5))
 
 
 def test_an_entry_is_told_by_its_key_whatever_its_order_and_by_its_shape(store):
@@ -108,59 +109,94 @@ def test_asking_for_an_entry_touches_nothing(store):
     assert not store.folder.exists()
 
 
-def test_a_shard_is_an_ordinary_npy_file(store):
+def test_the_rows_are_an_ordinary_npy_file(store):
     entry = fill(entry_of(store))
-    rows = np.load(entry.path / "00002.npy", mmap_mode="r", allow_pickle=False)
-    assert np.array_equal(rows, FEATURES[8:])
-    assert sum(path.stat().st_size for path in entry.path.glob("*.npy")) == entry.file_bytes
+    assert np.array_equal(np.load(entry.path / "rows.npy", mmap_mode="r", allow_pickle=False), FEATURES)
+    assert (entry.path / "rows.npy").stat().st_size == entry.file_bytes
 
 
 def test_any_flipped_byte_is_found(store, notes):
+    """In the rows, one shard is computed anew; in the header, all are; in a digest, its shard."""
     entry = fill(entry_of(store))
-    path = entry.path / "00001.npy"
+    path = entry.path / "rows.npy"
     whole = path.read_bytes()
+    rows = len(whole) - 240 - 3 * 32
     for position in range(len(whole)):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
-        assert entry.open() is None, position
-        assert entry.missing() == [1]
-        assert notes.pop() == f"features: 00001 of {KEY['what']} is damaged and is computed anew"
-        assert not notes
-    assert not path.exists()
-    assert holds_the_features(fill(entry))
+        opened, missing = entry.open(), entry_of(store).missing()
+        assert opened is None, position
+        if position < rows:
+            assert missing == [0, 1, 2]
+        else:
+            shard = min(2, (position - rows) // 96) if position < rows + 240 else (position - rows - 240) // 32
+            assert missing == [shard]
+            assert notes.pop() == f"features: 1 of 3 parts of {KEY['what']} damaged on disk; computed anew"
+            assert not notes
+        entry.make_room()
+        assert notes == ([f"features: all of {KEY['what']} damaged on disk; computed anew"] if position < rows else [])
+        notes.clear()
+        assert holds_the_features(fill(entry)), position
 
 
-def test_a_shard_of_any_other_length_is_found(store):
+def test_a_file_of_any_other_length_is_found(store):
     entry = fill(entry_of(store))
-    path = entry.path / "00002.npy"
+    path = entry.path / "rows.npy"
     whole = path.read_bytes()
     for damaged in (*(whole[:length] for length in range(len(whole))), whole + b"\0", whole * 2):
         path.write_bytes(damaged)
         assert entry.open() is None, len(damaged)
-        assert entry.missing() == [2]
-    assert holds_the_features(fill(entry))
+        entry.make_room()
+        assert entry.missing() == [0, 1, 2]
+        assert holds_the_features(fill(entry))
 
 
-def test_all_damaged_shards_are_found_at_once_and_before_missing_ones_are_computed(store):
+def test_all_damaged_shards_are_found_at_once_and_told_in_one_line(store, notes):
     entry = fill(entry_of(store))
-    for shard in (0, 2):
-        (entry.path / f"0000{shard}.npy").write_bytes(b"")
-    (entry.path / "00001.npy").unlink()
-    assert entry.missing() == [1]
+    with (entry.path / "rows.npy").open("r+b") as file:
+        for row in (0, 9):
+            file.seek(-3 * 32 - 240 + row * 24, os.SEEK_END)
+            file.write(b"damaged")
+    assert entry.missing() == []
     assert entry.open() is None
-    assert entry.missing() == [0, 1, 2]
+    assert entry.missing() == [0, 2]
+    assert notes == [f"features: 2 of 3 parts of {KEY['what']} damaged on disk; computed anew"]
 
 
-def test_a_shard_that_cannot_be_read_is_computed_anew_but_not_deleted(store, notes):
+def test_shards_in_each_others_place_are_found(store):
+    """Whole shards, but not these: the digest knows their number, and the name of their entry."""
     entry = fill(entry_of(store))
-    path = entry.path / "00000.npy"
+    path = entry.path / "rows.npy"
+    whole = path.read_bytes()
+    head, rows, digests = whole[: -240 - 96], whole[-240 - 96 : -96], whole[-96:]
+    path.write_bytes(head + rows[96:192] + rows[:96] + rows[192:] + digests[32:64] + digests[:32] + digests[64:])
+    assert entry.open() is None
+    assert entry.missing() == [0, 1]
+    other = entry_of(store, number=1)
+    other.make_room()
+    shutil.copy(fill(entry).path / "rows.npy", other.path / "rows.npy")
+    assert other.open() is None
+
+
+def test_a_file_that_cannot_be_read_is_a_store_error(store):
+    entry = fill(entry_of(store))
+    path = entry.path / "rows.npy"
     path.unlink()
     path.mkdir()
-    assert entry.open() is None
-    assert entry.missing() == [0]
-    assert path.is_dir()
-    assert "can't be read" in notes[0]
+    with pytest.raises(StoreError, match="Is a directory"):
+        entry.open()
+    assert entry.missing() == [0, 1, 2]
+    with pytest.raises(StoreError, match="Is a directory"):
+        entry.write(0, FEATURES[:4])
+
+
+def test_an_open_entry_holds_one_file(store):
+    entry = fill(entry_of(store))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    rows = entry.open()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
+    assert np.array_equal(rows, FEATURES)
 
 
 def old_entries(folder, numbers):
@@ -181,23 +217,25 @@ def test_the_least_recently_used_goes_first(tmp_path, notes):
     assert "to make room" in notes[0]
 
 
-def test_what_this_store_handed_out_stays(tmp_path):
+def test_what_this_store_uses_stays_and_what_it_looked_at_goes(tmp_path):
     entries = old_entries(tmp_path, range(3))
     store = DiskStore(tmp_path, 3 * ROOM)
-    arrays = entry_of(store, number=0).open()
-    entry_of(store, number=1)
-    set_last_used(entries[0], 1)
+    for number in (0, 1):
+        entry_of(store, number=number).claim()
+    rows = entry_of(store, number=2).open()
+    for day, entry in enumerate(entries, start=1):
+        set_last_used(entry, day)
     entry_of(store, number=3).make_room()
     assert [entry.path.exists() for entry in entries] == [True, True, False]
     with pytest.raises(StoreError, match="limit"):
         entry_of(store, number=4).make_room()
-    assert np.array_equal(np.concatenate(arrays), FEATURES)
+    assert np.array_equal(rows, FEATURES)
 
 
 def test_an_entry_larger_than_the_limit_evicts_nothing(tmp_path):
     entries = old_entries(tmp_path, range(2))
     store = DiskStore(tmp_path, 3 * ROOM)
-    with pytest.raises(StoreError, match=r"^tiny, .* takes 4\.0 MB, the limit of .* leaves 3\.0 KB$"):
+    with pytest.raises(StoreError, match=r"^tiny, .* takes 4\.0 MB, the limit of .* leaves 2\.1 KB$"):
         store.entry(KEY, 10**6, (), 1000).make_room()
     assert all(entry.path.exists() for entry in entries)
 
@@ -238,9 +276,9 @@ def test_a_disk_whose_space_does_not_come_back_is_a_store_error(tmp_path, monkey
 
 
 def test_arrays_outlive_their_entry(store):
-    shards = fill(entry_of(store)).open()
+    rows = fill(entry_of(store)).open()
     assert store.clear()[0] == 1
-    assert np.array_equal(np.concatenate(shards), FEATURES)
+    assert np.array_equal(rows, FEATURES)
 
 
 DAMAGED = {
@@ -285,35 +323,40 @@ def test_names_that_are_no_valid_text_are_kept_and_shown(store):
     assert store.entries()[0].what == "photos in \\udcff of mine"
 
 
-def test_clear_can_spare_what_was_used_lately_and_leaves_strangers_alone(store):
+def test_clear_leaves_strangers_alone(store):
     old, new = (fill(entry_of(store, number=number)) for number in range(2))
-    set_last_used(old, 1)
     (store.folder / "notes.txt").write_text("mine")
     (store.folder / "folder").mkdir()
-    entries, size = store.clear(older_than_days=7)
-    assert (entries, old.path.exists(), new.path.exists()) == (1, False, True)
-    assert size > old.bytes
-    store.clear()
+    entries, size = store.clear()
+    assert (entries, old.path.exists(), new.path.exists()) == (2, False, False)
+    assert size > 2 * old.bytes
     assert sorted(path.name for path in store.folder.iterdir()) == ["folder", "notes.txt"]
 
 
 def test_entries_in_memory_share_their_arrays_up_to_a_limit():
     store = MemoryStore(500)
     first, second, third = (entry_of(store, number=number) for number in range(3))
+    assert (first.missing(), first.open(), store.used()) == ([0, 1, 2], None, 0)
     first.make_room()
     fill(first)
-    assert entry_of(store, number=0).open()[0] is first.open()[0]
+    assert np.shares_memory(entry_of(store, number=0).open(), first.open())
     second.make_room()
     assert store.used() == 480
     with pytest.raises(StoreError, match=r"takes 240 B, the limit in memory leaves 20 B$"):
         third.make_room()
     assert store.used() == 480
-    store.forget(keep_keys=[second.key])
-    assert first.missing() == [0, 1, 2]
-    assert store.used() == 240
-    third.make_room()
-    store.forget()
-    assert store.used() == 0
+
+
+def test_memory_that_is_exhausted_is_a_store_error():
+    with pytest.raises(StoreError, match="memory is exhausted"):
+        MemoryStore(10**30).entry(KEY, 2**40, (1000, 1000), 4).make_room()
+
+
+def test_the_room_of_a_store_that_cannot_be_written_is_a_store_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="Not a directory"):
+        DiskStore(tmp_path / "file" / "store").room()
+    assert 0 < DiskStore(tmp_path / "store", 10**4).room() <= 10**4
 
 
 def test_an_unset_limit_is_a_quarter_of_what_the_store_could_have(tmp_path, monkeypatch):

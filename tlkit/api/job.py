@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.api.caching import choose_cache
-from tlkit.api.scoring import score_splits, views_of
+from tlkit.api.scoring import score_splits
 from tlkit.catalog import BACKBONES
 from tlkit.data.augment import INTERPOLATION
 from tlkit.data.describe import describe_data
@@ -137,7 +137,22 @@ class Job:
     @property
     def resume_command(self):
         """What a user types to go on with the run."""
-        return f"tlkit finetune --resume --out {shlex.quote(str(self.resume_path))}"
+        size = "" if self.cache_size is None else f" --cache-size {self.cache_size}"
+        return f"tlkit finetune --resume --out {shlex.quote(str(self.resume_path))}{size}"
+
+    def views(self):
+        """Return the `tlkit.data.pipeline.Views` in which the recipe shows the images."""
+        from tlkit.data.pipeline import Views
+
+        settings = self.recipe.data
+        return Views(
+            self.data,
+            image_size=settings.image_size,
+            fit=settings.fit,
+            augment=settings.augment,
+            count=settings.views or None,
+            seed=self.recipe.seed,
+        )
 
 
 def _make_folder(path, recipe, data):
@@ -196,7 +211,7 @@ def _train(job):
     recipe, data = job.recipe, job.data
     features = Features(
         data,
-        views_of(job),
+        job.views(),
         batch_size=recipe.data.batch_size,
         seed=recipe.seed,
         epochs=sum(stage.epochs for stage in recipe.stages),

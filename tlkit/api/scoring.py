@@ -41,7 +41,7 @@ def score_splits(job, known):
     from tlkit.models.chain import Chain
 
     data = job.data
-    chain, views = Chain(job.model, job.ends, data.tasks, job.recipe.data.batch_size, known), views_of(job)
+    chain = Chain(job.model, job.ends, data.tasks, job.recipe.data.batch_size, known)
     metrics = {"primary": f"{primary_split(data)}.tasks.{next(iter(data.tasks))}.accuracy"}
     for split in ("test", "val"):
         indices = data.indices(split)
@@ -49,11 +49,10 @@ def score_splits(job, known):
             continue
         probabilities = predict_images(
             chain,
-            views,
+            job.views(),
             indices,
             data.tasks,
-            kept=kept_evaluation(job, chain, views, indices),
-            keep_at=min(job.plan.evaluation, default=0),
+            **kept_evaluation(job, chain, indices),
             listener=job.listener,
             what=split,
         )
@@ -61,21 +60,6 @@ def score_splits(job, known):
         labels = {name: values[indices] for name, values in data.labels.items()}
         metrics[split] = split_metrics(labels, probabilities, data.tasks, used_for(split))
     return metrics
-
-
-def views_of(job):
-    """Return how a job's recipe shows its images."""
-    from tlkit.data.pipeline import Views
-
-    settings = job.recipe.data
-    return Views(
-        job.data,
-        image_size=settings.image_size,
-        fit=settings.fit,
-        augment=settings.augment,
-        count=settings.views or None,
-        seed=job.recipe.seed,
-    )
 
 
 def primary_split(data):

@@ -13,6 +13,7 @@ import numpy as np
 
 from tlkit.errors import RecipeError, did_you_mean
 
+VIEWS = 1  # raise it when the same image and settings give another view
 FITS = ("crop", "squash", "letterbox")
 CROP = 0.875  # side of the square that is kept, as a share of the shorter side
 PADDING = 127  # letterbox grey, near zero after scaling

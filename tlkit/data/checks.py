@@ -1,4 +1,4 @@
-"""Every file is opened once, in threads, and the verdict is kept by path, size and time of change."""
+"""Every file is opened once, in threads, and the verdict is kept by path, size, times and inode."""
 
 import hashlib
 import os
@@ -15,8 +15,8 @@ MAX_BYTES = 2**30
 CHUNK = 512  # files between two writes to the cache, so that an interrupted check is not lost
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS checks (
-    path BLOB PRIMARY KEY, version INTEGER, size INTEGER, mtime_ns INTEGER,
+CREATE TABLE IF NOT EXISTS verdicts (
+    path BLOB PRIMARY KEY, version INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
     sha256 TEXT, width INTEGER, height INTEGER, problem TEXT)
 """
 
@@ -76,7 +76,7 @@ def _stamp(path):
         status = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63
 
 
 def _check(path):
@@ -107,7 +107,10 @@ class _Cache:
     def get(self, path, stamp):
         if self.connection is None or stamp is None:
             return None
-        query = "SELECT sha256, width, height, problem FROM checks WHERE path=? AND version=? AND size=? AND mtime_ns=?"
+        query = (
+            "SELECT sha256, width, height, problem FROM verdicts "
+            "WHERE path=? AND version=? AND size=? AND mtime_ns=? AND ctime_ns=? AND inode=?"
+        )
         try:
             row = self.connection.execute(query, (_key(path), VERSION, *stamp)).fetchone()
         except sqlite3.Error:
@@ -120,7 +123,9 @@ class _Cache:
             return
         try:
             with self.connection:
-                self.connection.executemany("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                self.connection.executemany(
+                    "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                )
         except sqlite3.Error:
             self.close()
 

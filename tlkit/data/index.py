@@ -83,13 +83,17 @@ class Data:
 
         path = self.root / self.paths[i]
         try:
-            return decode(path.read_bytes(), at_least)
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{path}: has gone. Put it back, or start a new run without it.") from None
         except OSError as error:
-            raise DataError(
-                f"{path}: can't be read: {error.strerror}. The data changed since they were checked"
-            ) from None
+            raise DataError(f"{path}: can't be read: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != self.sha256[i]:
+            raise DataError(f"{path}: has changed since it was checked. Put it back, or start a new run.")
+        try:
+            return decode(content, at_least)
         except DecodeError as error:
-            raise DataError(f"{path}: {error}. The data changed since they were checked") from None
+            raise DataError(f"{path}: {error}") from None
 
 
 def load(source, *, tasks=None, group_by=None, seed=0, progress=None, split=True):

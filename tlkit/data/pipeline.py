@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging as absl_logging
 
 from tlkit.data import decode
-from tlkit.data.augment import CROP, INTERPOLATION, POLICIES, evaluation_view, training_view, view_seed
+from tlkit.data.augment import CROP, INTERPOLATION, POLICIES, VIEWS, evaluation_view, training_view, view_seed
 from tlkit.run import usable_cpus
 
 _verbosity = absl_logging.get_verbosity()
@@ -25,10 +25,12 @@ absl_logging.set_verbosity(_verbosity)
 # What else decides the pixels of a view.
 PIXEL_VERSIONS = {
     "pixels": decode.PIXELS,
+    "views": VIEWS,
     "crop": CROP,
     "interpolation": INTERPOLATION,
     "opencv": metadata.version("opencv-python-headless"),
     "albumentations": metadata.version("albumentations"),
+    "albucore": metadata.version("albucore"),
 }
 
 
@@ -65,14 +67,16 @@ class Views:
         image_size: Side of the views in pixels.
         fit: `"crop"`, `"squash"` or `"letterbox"`.
         augment: Name of a policy, or a list of ops.
-        count: Number of different training views of an image; None for a fresh one in every epoch.
+        count: Number of different training views of an image; None for a fresh one in every epoch. Without
+            augmentation there is but one.
         seed: Whole number, at least 0, that decides the training views.
     """
 
     def __init__(self, data, *, image_size, fit="crop", augment="none", count=None, seed=0):
-        self._data, self._image_size, self._fit, self.count, self._seed = data, image_size, fit, count, seed
+        self._data, self._image_size, self._fit, self._seed = data, image_size, fit, seed
         self._view = training_view(augment, image_size, fit)
         self._augment = POLICIES[augment] if isinstance(augment, str) else augment
+        self.count = count if self._augment else 1
         self._at_least = side_needed(image_size)
 
     def number(self, epoch):

@@ -1,5 +1,7 @@
 """Probabilities for images, averaged over test-time views, at one padded batch shape."""
 
+import contextlib
+
 import numpy as np
 
 from tlkit.data.augment import TEST_TIME_VIEWS
@@ -47,14 +49,11 @@ def _source(kept, keep_at, chain, listener):
     """Return the position whose features to begin with, after computing those to be kept; 0 is the images."""
     if kept is None:
         return 0
-    try:
-        if keep_at:
+    if keep_at:
+        with contextlib.suppress(StoreError):  # then they are computed all the same, and not kept
             for _ in kept.ensure([keep_at], keep_at, listener):
                 pass
-        return kept.deepest(before=chain.end)
-    except StoreError as error:
-        listener.note(f"features: not kept: {error}")
-        return 0
+    return kept.deepest(before=chain.end)
 
 
 def _average_views(chain, rows, source, test_time, tasks):

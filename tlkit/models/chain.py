@@ -25,15 +25,17 @@ class Chain:
         ends: Names of its block ends, first block first.
         tasks: Dict of task name to `Task`.
         batch_size: The one batch shape at which every segment runs.
-        known: An earlier chain; what it has folded already is taken over where the weights are the same.
+        known: An earlier chain; if it is of the same model, what it has folded is used where weights are the same.
     """
 
     def __init__(self, model, ends, tasks, batch_size, known=None):
         self.batch_size = batch_size
         self._model, self._ends, self._tasks = model, ends, tasks
         self._segments = segments(model, ends, tasks)
-        self._folded = {} if known is None else known._folded
-        self._digests = [hashlib.sha256(str(model.input_shape).encode()).hexdigest()]
+        shared = known is not None and known._model is model
+        self._folded, self._known_digests = (known._folded, known._known_digests) if shared else ({}, {})
+        self._digests, self._weights = [hashlib.sha256(str(model.input_shape).encode()).hexdigest()], {}
+        self._probed = (0, None)
 
     @property
     def end(self):
@@ -59,15 +61,41 @@ class Chain:
         return 4 * math.prod(self.row_shape(position))
 
     def digest(self, position):
-        """Return the sha256 of all that decides what comes out there: graph and weights, but no layer's name."""
+        """Return the sha256 of all that decides what comes out there.
+
+        That is the graph and the weights, but no layer's name, and, for all that neither of them shows (a layer's
+        code, the engine and its settings), what one batch of noise becomes.
+        """
         while len(self._digests) <= position:
-            segment = self._segments[len(self._digests) - 1]
-            digest = hashlib.sha256(self._digests[-1].encode())
-            digest.update(json.dumps(_nameless(segment.get_config()), sort_keys=True, default=str).encode())
-            for variable in segment.weights:
-                digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)))
-            self._digests.append(digest.hexdigest())
+            number = len(self._digests) - 1
+            state = (self._digests[-1], self._weights_of(number))
+            if state not in self._known_digests:
+                digest = hashlib.sha256("".join(state).encode())
+                digest.update(_describe(self._segments[number]).encode())
+                digest.update(np.ascontiguousarray(self._probe(number + 1)))
+                self._known_digests[state] = digest.hexdigest()
+            self._digests.append(self._known_digests[state])
         return self._digests[position]
+
+    def _probe(self, position):
+        """Return what a batch of noise is at a position."""
+        start, rows = self._probed
+        if start == 0 or start > position:
+            shape = (self.batch_size, *self._model.input_shape[1:])
+            start, rows = 0, np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+        if start < position:
+            rows = self.run(rows, start, [position])[0]
+        self._probed = (position, rows)
+        return rows
+
+    def _weights_of(self, number):
+        """Return the sha256 of a segment's weights."""
+        if number not in self._weights:
+            digest = hashlib.sha256()
+            for variable in self._segments[number].weights:
+                digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)))
+            self._weights[number] = digest.hexdigest()
+        return self._weights[number]
 
     def run(self, batch, start, stops):
         """Compute what comes out at some positions.
@@ -84,16 +112,15 @@ class Chain:
         count = len(batch)
         missing = self.batch_size - count
         x = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1)) if missing else batch
-        x = keras.ops.convert_to_tensor(x, "float32")
         found = []
         for position in range(start, stops[-1]):
-            x = self._segment(position)(x)
+            x = self._segment(position)(keras.ops.cast(x, self._segments[position].inputs[0].dtype))
             if position + 1 in stops:
                 found.append(_to_numpy(x, count))
         return found
 
     def _segment(self, position):
-        key = self.digest(position + 1)
+        key = (position, self._weights_of(position))
         if key not in self._folded:
             self._folded[key] = fold(self._segments[position], self.batch_size)
         return self._folded[key]
@@ -109,7 +136,7 @@ def fold(model, batch_size):
         batch_size: The only batch size that the function takes.
 
     Returns:
-        Function from a float32 tensor `(batch_size, ...)` to the model's output or outputs.
+        Function from a tensor `(batch_size, ...)` of the input's dtype to the model's output or outputs.
     """
     if keras.backend.backend() != "tensorflow":
         return model.predict_on_batch
@@ -121,7 +148,7 @@ def fold(model, batch_size):
         constants = [[tf.constant(value) for value in group] for group in values]
         return model.stateless_call(*constants, batch, training=False)[0]
 
-    shape = tf.TensorSpec((batch_size, *model.input_shape[1:]), tf.float32)
+    shape = tf.TensorSpec((batch_size, *model.input_shape[1:]), model.inputs[0].dtype)
     return tf.function(call, input_signature=[shape], autograph=False, jit_compile=False).get_concrete_function()
 
 
@@ -132,29 +159,34 @@ def _variables(model):
 def _to_numpy(outputs, count):
     if isinstance(outputs, dict):
         return {name: _to_numpy(values, count) for name, values in outputs.items()}
-    return keras.ops.convert_to_numpy(outputs)[:count]
+    return keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))[:count]
 
 
-def _nameless(config):
-    """Return a config with its layers' names replaced by numbers: automatic names count up over a process."""
-    numbers = {name: f"#{number}" for number, name in enumerate(dict.fromkeys(_names(config)))}
-    return _renamed(config, numbers)
+REFERENCES = ("keras_history", "input_layers", "output_layers")  # where a config refers to a layer by its name
 
 
-def _names(value):
-    """Yield every layer's name in a config, in order."""
+def _describe(model):
+    """Return a model's config as text, with numbers for its layers' names: automatic names count up over a process."""
+    config = {key: value for key, value in model.get_config().items() if key != "name"}
+    numbers = {name: f"#{number}" for number, name in enumerate(dict.fromkeys(_layer_names(config)))}
+    return json.dumps(_renamed(config, numbers), sort_keys=True, default=str)
+
+
+def _layer_names(value):
+    """Yield the name of every layer in a config, in order, those of nested models included."""
     if isinstance(value, dict):
-        if isinstance(value.get("name"), str):
-            yield value["name"]
+        for layer in value.get("layers", ()) if isinstance(value.get("layers"), list) else ():
+            if isinstance(layer, dict) and isinstance(layer.get("config"), dict):
+                yield str(layer["config"].get("name"))
         value = list(value.values())
     if isinstance(value, list | tuple):
         for item in value:
-            yield from _names(item)
+            yield from _layer_names(item)
 
 
-def _renamed(value, numbers):
+def _renamed(value, numbers, key=None):
     if isinstance(value, dict):
-        return {key: _renamed(item, numbers) for key, item in value.items() if key not in {"name", "trainable"}}
+        return {name: _renamed(item, numbers, name) for name, item in value.items() if name != "trainable"}
     if isinstance(value, list | tuple):
-        return [_renamed(item, numbers) for item in value]
-    return numbers.get(value, value) if isinstance(value, str) else value
+        return [_renamed(item, numbers, key if key in REFERENCES else None) for item in value]
+    return numbers.get(value, value) if key in (*REFERENCES, "name") and isinstance(value, str) else value

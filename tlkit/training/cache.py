@@ -1,11 +1,13 @@
 """Which features a run keeps, and where: what is saved is weighed against what they take."""
 
+import math
 import os
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from tlkit.training.sizes import format_size
+
+ENTRY_BYTES = 4096  # of an entry besides its rows, on disk, with all of up to a hundred shards
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,7 @@ class _Candidate:
 def plan_cache(mode, stages, *, row_bytes, num_train, num_val, num_test, views, room):
     """Choose what to keep.
 
-    A training view is worth keeping if the run sees it more than once, or if the user asks for the disk, where a later
-    run finds it. What does not fit is computed every epoch.
+    Features are worth keeping if the run sees them more than once. What does not fit is computed every epoch.
 
     Args:
         mode: `"auto"`, `"ram"`, `"disk"` or `"off"`.
@@ -60,7 +61,7 @@ def plan_cache(mode, stages, *, row_bytes, num_train, num_val, num_test, views, 
         return CachePlan("off", summary="features: none to keep, no layer is frozen")
     candidates = _candidates(stages, row_bytes, num_train, num_val, num_test, views)
     kinds = ("disk", "ram") if mode == "auto" else (mode,)
-    plans = [_fit(kind, candidates, room[kind], keep_all=mode == "disk") for kind in kinds]
+    plans = [_fit(kind, candidates, room[kind]) for kind in kinds]
     best = max(plans, key=lambda plan: plan.saved)  # the first of equals: the disk serves later runs, too
     if not best.training and not best.evaluation:
         rooms = ", ".join(f"{format_size(room[kind])} {_PLACES[kind]}" for kind in kinds)
@@ -81,30 +82,32 @@ _PLACES = {"disk": "on disk", "ram": "in memory"}
 
 def _candidates(stages, row_bytes, num_train, num_val, num_test, views):
     """Return what could be kept: for each cut its training views, its validation view, and the run's test view."""
-    epochs, seen, first = Counter(), {}, 0
+    periods, first, lowest = {}, 0, math.inf
     for position, length in stages:
-        numbers = range(first, first + length)
-        epochs[position] += length
-        seen.setdefault(position, set()).update(numbers if views is None else (n % views for n in numbers))
+        lowest = min(lowest, position)
+        # A stage sees what an earlier one kept at its cut unless the layers below have been trained between them.
+        changes = sum(earlier < position for earlier, _ in periods)
+        periods.setdefault((position, changes), []).extend(range(first, first + length))
         first += length
-    lowest = min(epochs)
     found = []
-    for position in filter(None, epochs):
-        row, count = row_bytes(position), len(seen[position])
+    for (position, _), epochs in periods.items():
+        if not position:
+            continue
+        row, shown = row_bytes(position), len(set(epochs) if views is None else {epoch % views for epoch in epochs})
         if views is not None:
-            found.append(
-                _Candidate("training", position, num_train * count * row, num_train * (epochs[position] - count))
-            )
+            size = shown * (num_train * row + ENTRY_BYTES)
+            found.append(_Candidate("training", position, size, num_train * (len(epochs) - shown)))
         tested = num_test if position == lowest else 0
-        found.append(_Candidate("evaluation", position, (num_val + tested) * row, num_val * (epochs[position] - 1)))
+        size = (num_val + tested) * row + (2 if tested else 1) * ENTRY_BYTES
+        found.append(_Candidate("evaluation", position, size, num_val * (len(epochs) - 1)))
     return found
 
 
-def _fit(mode, candidates, room, keep_all):
+def _fit(mode, candidates, room):
     """Return the plan that keeps what saves most for its size until the room is full."""
     kept, used = [], 0
     for candidate in sorted(candidates, key=lambda c: c.saved / max(1, c.bytes), reverse=True):
-        if (candidate.saved or keep_all) and used + candidate.bytes <= room:
+        if candidate.saved and used + candidate.bytes <= room:
             kept.append(candidate)
             used += candidate.bytes
     positions = {kind: frozenset(c.position for c in kept if c.kind == kind) for kind in ("training", "evaluation")}
@@ -112,10 +115,23 @@ def _fit(mode, candidates, room, keep_all):
 
 
 def memory_room():
-    """Return the bytes of memory that features may fill: half of what is available now."""
+    """Return the bytes of memory that features may fill: half of what is available now, in a container of its share."""
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-        return available // 2
     except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return int(max(0, min(available, _control_group_room()))) // 2
+
+
+def _control_group_room():
+    """Return the bytes that the process's control group may still take; infinity where there is no limit."""
+    for folder, limit, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            return int(Path(folder, limit).read_text()) - int(Path(folder, used).read_text())
+        except (OSError, ValueError):  # no such group, or the limit is "max"
+            continue
+    return math.inf

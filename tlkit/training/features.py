@@ -5,6 +5,7 @@ stage trains on rows of such features; where they are not kept, they are compute
 functions at the same batch shape, hence with the same bits.
 """
 
+import contextlib
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,8 @@ from tlkit.data.pipeline import epoch_order, shuffled_batches, steps_per_epoch, 
 from tlkit.progress import Listener
 from tlkit.training.store import StoreError
 
-SHARD_ROWS = 256  # about so many images in a file; a kill costs at most the work on one
-MOST_SHARDS = 128  # of a view, each of which holds a file open
+SHARD_ROWS = 256  # images whose features are written together, at most: a kill costs at most the work on them
+SHARD_BYTES = 2**25  # and so many bytes, since they are collected in memory
 
 
 class KeptFeatures:
@@ -35,29 +36,37 @@ class KeptFeatures:
     def __init__(self, store, chain, view, data, pool, engine):
         self._store, self._chain, self._view, self._data, self._pool = store, chain, view, data, pool
         batch = chain.batch_size
-        self._shard_rows = batch * max(1, round(max(SHARD_ROWS, len(pool) / MOST_SHARDS) / batch))
         images = hashlib.sha256("\n".join(data.sha256[i] for i in pool).encode())
         if "number" in view.key:  # a training view depends on the image's position, too
             images.update(np.ascontiguousarray(pool, np.int64))
         self._key = {"view": view.key, "images": images.hexdigest(), "batch_size": batch, "engine": engine}
-        self._open = {}
+        self._entries, self._arrays = {}, {}
 
     def entry(self, position):
         """Return the store's entry for the features at a position of the chain."""
-        what = f"{self._chain.describe(position)}, {self._view.what} of {Path(self._data.source).stem}"
-        key = self._key | {"what": what, "cut": self._chain.digest(position)}
-        return self._store.entry(key, len(self._pool), self._chain.row_shape(position), self._shard_rows)
+        if position not in self._entries:
+            what = f"{self._chain.describe(position)}, {self._view.what} of {Path(self._data.source).stem}"
+            key = self._key | {"what": what, "cut": self._chain.digest(position)}
+            shape = self._chain.row_shape(position)
+            self._entries[position] = self._store.entry(key, len(self._pool), shape, self._shard_rows(position))
+        return self._entries[position]
 
     def rows(self, position, images):
-        """Return the features of some images of the pool, float32 `(images, ...)`, or None if they are not there."""
-        if position not in self._open:
-            self._open[position] = self.entry(position).open()
-        shards = self._open[position]
-        if shards is None:
-            del self._open[position]
-            return None
-        places = np.searchsorted(self._pool, images)
-        return np.stack([shards[place // self._shard_rows][place % self._shard_rows] for place in places])
+        """Return the features of some images of the pool, float32 `(images, ...)`, or None if they are not there.
+
+        Raises:
+            StoreError: If they are there and the system refuses to map them.
+        """
+        if position not in self._arrays:
+            array = self.entry(position).open()
+            if array is None:
+                return None
+            self._arrays[position] = array
+        return self._arrays[position][np.searchsorted(self._pool, images)]
+
+    def _shard_rows(self, position):
+        rows = min(SHARD_ROWS, SHARD_BYTES // self._chain.row_bytes(position))
+        return self._chain.batch_size * max(1, rows // self._chain.batch_size)
 
     def ensure(self, positions, needed, listener, threads=None):
         """Compute what is missing at some positions; yield after every batch, so that the caller can stop.
@@ -75,6 +84,8 @@ class KeptFeatures:
         """
         for _ in range(2):  # a second time for what turns out to be damaged
             entries = {position: self.entry(position) for position in positions}
+            for entry in entries.values():
+                entry.claim()
             missing = {position: set(entry.missing()) for position, entry in entries.items()}
             entries = {position: entry for position, entry in entries.items() if missing[position]}
             if entries:
@@ -88,48 +99,48 @@ class KeptFeatures:
     def deepest(self, before):
         """Return the last position before another whose features are all there, or 0, where the images are."""
         for position in range(before - 1, 0, -1):
-            if not self.entry(position).missing() and self.rows(position, self._pool[:1]) is not None:
-                return position
+            if not self.entry(position).missing():
+                with contextlib.suppress(StoreError):
+                    if self.rows(position, self._pool[:1]) is not None:
+                        return position
         return 0
 
     def _fill(self, entries, missing, listener, threads):
-        shards = sorted(set().union(*missing.values()))
-        total = sum(min(self._shard_rows, len(self._pool) - shard * self._shard_rows) for shard in shards)
-        done, parts, pending = 0, [], []
+        """Compute the batches of which any of some entries misses a shard, and write shards beside it."""
+        batch = self._chain.batch_size
+        per_shard = {position: entry.shard_rows // batch for position, entry in entries.items()}
+        last = steps_per_epoch(len(self._pool), batch) - 1
+        wanted = [
+            number
+            for number in range(last + 1)
+            if any(number // per_shard[position] in missing[position] for position in entries)
+        ]
+        parts, pending = {position: [] for position in entries}, []
         with ThreadPoolExecutor(1) as writer:  # hashing and writing go on beside the computing
-            for number, found in self._compute(sorted(entries), shards, threads):
-                done += len(found[0])
-                listener.features_computed(done, total, self._view.what)
-                parts.append(found)
-                if self._ends_shard(number):
-                    shard = number * self._chain.batch_size // self._shard_rows
-                    _wait_for(pending)
-                    pending = [
-                        writer.submit(entries[position].write, shard, np.concatenate(rows))
-                        for position, rows in zip(sorted(entries), zip(*parts, strict=True), strict=True)
-                        if shard in missing[position]
-                    ]
-                    parts = []
+            for done, (number, found) in enumerate(self._compute(sorted(entries), wanted, threads), start=1):
+                listener.features_computed(done, len(wanted), self._view.what)
+                for position, rows in zip(sorted(entries), found, strict=True):
+                    shard, place = divmod(number, per_shard[position])
+                    if shard not in missing[position]:
+                        continue
+                    parts[position].append(rows)
+                    if place == per_shard[position] - 1 or number == last:
+                        _wait_for(pending)
+                        pending = [writer.submit(entries[position].write, shard, np.concatenate(parts.pop(position)))]
+                        parts[position] = []
                 yield
             _wait_for(pending)
 
-    def _ends_shard(self, number):
-        rows = (number + 1) * self._chain.batch_size
-        return rows % self._shard_rows == 0 or rows >= len(self._pool)
-
-    def _compute(self, positions, shards, threads):
-        """Yield `(number, features at each position)` for every batch of some shards, in order."""
-        batch, per_shard = self._chain.batch_size, self._shard_rows // self._chain.batch_size
-        total = steps_per_epoch(len(self._pool), batch)
-        source = self.deepest(before=positions[0])
-        for first, last in _runs(shards):
-            start, stop = first * per_shard, min((last + 1) * per_shard, total)
+    def _compute(self, positions, numbers, threads):
+        """Yield `(number, features at each position)` for batches of these ascending numbers."""
+        batch, source = self._chain.batch_size, self.deepest(before=positions[0])
+        for first, last in _runs(numbers):
             if source:
-                pools = (self._pool[number * batch : (number + 1) * batch] for number in range(start, stop))
+                pools = (self._pool[number * batch : (number + 1) * batch] for number in range(first, last + 1))
                 batches = (self.rows(source, images) for images in pools)
             else:
-                batches = view_batches(self._view, self._pool, batch, start, stop, threads)
-            for number, rows in enumerate(batches, start):
+                batches = view_batches(self._view, self._pool, batch, first, last + 1, threads)
+            for number, rows in enumerate(batches, first):
                 yield number, self._chain.run(rows, source, positions)
 
 
@@ -173,7 +184,8 @@ class Features:
         self._listener = listener or Listener()
         self._train, self._val = data.indices("train"), data.indices("val")
         self.steps_per_epoch = steps_per_epoch(len(self._train), batch_size)
-        self._chain, self._position, self._later, self._kept = None, 0, (), {}
+        self._chain, self._position, self._later, self._kept = None, 0, [], {}
+        self._filling = store is not None
 
     def start_stage(self, chain, position, later=()):
         """Take where the coming stage is cut.
@@ -181,10 +193,15 @@ class Features:
         Args:
             chain: `Chain` of the model as it is now.
             position: The stage's cut in it; 0 where nothing is frozen.
-            later: Cuts of the stages to come; those nearer to the image are filled in the same pass.
+            later: `(position, epochs)` of each stage to come, the epochs a range counted over all stages. What they
+                need nearer to the image is filled in the same pass.
         """
         self._chain, self._position, self._kept = chain, position, {}
-        self._later = tuple(sorted({cut for cut in later if 0 < cut < position}))
+        self._later, deepest = [], position
+        for cut, epochs in later:
+            if 0 < cut < position and cut <= deepest:  # else the layers below will have changed by then
+                self._later.append((cut, {self._views.number(epoch) for epoch in epochs}))
+            deepest = min(deepest, cut)
 
     def prepare(self, epoch):
         """Compute what an epoch needs and the plan keeps.
@@ -194,15 +211,14 @@ class Features:
         """
         last = time.monotonic()
         try:
-            for kept, plan in self._wanted(self._views.number(epoch)):
-                positions = sorted({self._position, *(cut for cut in self._later if cut in plan)})
+            for kept, positions in self._wanted(self._views.number(epoch)):
                 for _ in kept.ensure(positions, self._position, self._listener):
                     now = time.monotonic()
                     yield now - last
                     last = now
         except StoreError as error:
-            self._listener.note(f"features: no longer kept, every epoch computes them from here on: {error}")
-            self._store = None
+            self._listener.note(f"features: those that are not kept yet are computed every epoch from here on: {error}")
+            self._filling = False
 
     def training(self, step):
         """Iterate over training batches from a step on, counted over all stages.
@@ -210,36 +226,47 @@ class Features:
         Yields:
             `(features, labels)`: float32 `(batch, ...)`, and a dict of task to int32 `(batch,)`.
         """
-        stream = None
+        stream, streamed = None, None
         for at in range(step, self._epochs * self.steps_per_epoch):
             epoch, place = divmod(at, self.steps_per_epoch)
             order = epoch_order(len(self._train), self._seed, epoch)
             images = self._train[order[place * self.batch_size : (place + 1) * self.batch_size]]
-            kept = self._kept_training(self._views.number(epoch))
-            if kept:
-                rows = kept.rows(self._position, images)
-            else:
-                stream = stream or shuffled_batches(
-                    self._data, self._views, self._train, self.batch_size, self._seed, at, self._epochs
-                )
-                rows = self._frozen(next(stream)["image"])
+            rows = self._rows(self._kept_training(self._views.number(epoch)), images)
+            if rows is None:
+                if streamed != at - 1:
+                    stream = shuffled_batches(
+                        self._data, self._views, self._train, self.batch_size, self._seed, at, self._epochs
+                    )
+                rows, streamed = self._frozen(next(stream)["image"]), at
             yield rows, self._labels(images)
 
     def validation(self):
         """Iterate over the validation images' `(features, labels)`, in order."""
-        kept, batch = self._kept_evaluation(), self.batch_size
-        stream = None if kept else view_batches(self._views.evaluation(), self._val, batch)
-        for start in range(0, len(self._val), batch):
+        kept, batch, stream = self._kept_evaluation(), self.batch_size, None
+        for number, start in enumerate(range(0, len(self._val), batch)):
             images = self._val[start : start + batch]
-            rows = kept.rows(self._position, images) if kept else self._frozen(next(stream))
+            rows = self._rows(kept, images)
+            if rows is None:
+                stream = stream or view_batches(self._views.evaluation(), self._val, batch, number)
+                rows = self._frozen(next(stream))
             yield rows, self._labels(images)
+
+    def _rows(self, kept, images):
+        """Return kept rows, or None if they are not there, or not to be had."""
+        try:
+            return kept.rows(self._position, images) if kept else None
+        except StoreError:
+            return None  # `prepare` said so
 
     def _wanted(self, number):
         """Yield what the plan keeps of a training view and of the evaluation view, with the cuts it keeps them at."""
+        if not self._filling:
+            return
         if kept := self._kept_training(number):
-            yield kept, self._plan.training
+            later = {cut for cut, shown in self._later if number in shown and cut in self._plan.training}
+            yield kept, sorted({self._position, *later})
         if kept := self._kept_evaluation():
-            yield kept, self._plan.evaluation
+            yield kept, sorted({self._position, *(cut for cut, _ in self._later if cut in self._plan.evaluation)})
 
     def _kept_training(self, number):
         if self._store is None or self._position not in self._plan.training:

@@ -1,6 +1,7 @@
 """The training loop: stage after stage, batch after batch, from whatever state it is given."""
 
 import hashlib
+import itertools
 import math
 import time
 
@@ -144,8 +145,11 @@ class Training:
             _assign(self._tracked(state.stage), state.variables)
             _assign(trainer.optimizer.variables, state.optimizer)
         self.chain = Chain(self.model, self.ends, self.tasks, self.features.batch_size, known=self.chain)
-        cuts = [self.chain.position(unfrozen_blocks(stage, self.ends)) for stage in self.stages[state.stage :]]
-        self.features.start_stage(self.chain, cuts[0], later=cuts[1:])
+        cuts = [self.chain.position(unfrozen_blocks(stage, self.ends)) for stage in self.stages]
+        firsts = np.cumsum([0, *(stage.epochs for stage in self.stages)]).tolist()
+        epochs = [range(*pair) for pair in itertools.pairwise(firsts)]
+        later = list(zip(cuts, epochs, strict=True))[state.stage + 1 :]
+        self.features.start_stage(self.chain, cuts[state.stage], later)
         return trainer
 
     def _steps(self, trainer, state, listener, stop):

@@ -1,8 +1,10 @@
 """The feature store of one process: what `tlkit.training.store` keeps on disk, in memory."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
-from tlkit.training.entry import Entry, StoreError, canonical
+from tlkit.training.entry import Entry, StoreError
 
 
 class MemoryEntry(Entry):
@@ -14,7 +16,11 @@ class MemoryEntry(Entry):
 
     def missing(self):
         """Return the numbers of the shards that must be computed."""
-        return [shard for shard in range(self.num_shards) if shard not in self._store.shards(self)]
+        held = self._store.find(self)
+        return sorted(set(range(self.num_shards)) - (held.shards if held else set()))
+
+    def claim(self):
+        """Do nothing: nothing is evicted from memory."""
 
     def make_room(self):
         """Reserve the entry's bytes.
@@ -30,51 +36,60 @@ class MemoryEntry(Entry):
         Raises:
             StoreError: If memory is exhausted.
         """
-        try:
-            kept = np.array(self.checked(shard, array), order="C")
-        except MemoryError as error:
-            raise StoreError(f"{self.what}: memory is exhausted") from error
-        kept.flags.writeable = False
-        self._store.shards(self)[shard] = kept
+        array = self.checked(shard, array)
+        held = self._store.hold(self)
+        start = shard * self.shard_rows
+        held.rows[start : start + len(array)] = array
+        held.shards.add(shard)
 
     def open(self):
-        """Return the shards as read-only float32 arrays, or None if one is missing."""
-        shards = self._store.shards(self)
-        return None if self.missing() else [shards[shard] for shard in range(self.num_shards)]
+        """Return all rows as a read-only float32 array, or None if a shard is missing."""
+        if self.missing():
+            return None
+        rows = self._store.hold(self).rows.view()
+        rows.flags.writeable = False
+        return rows
+
+
+@dataclass
+class _Held:
+    """What is held of an entry: its rows, and the numbers of the shards of them that are there."""
+
+    rows: np.ndarray
+    shards: set = field(default_factory=set)
 
 
 class MemoryStore:
-    """Entries in memory, up to `max_bytes`; those of equal description share their arrays."""
+    """Entries in memory, up to `max_bytes`; those of equal description share their array."""
 
     def __init__(self, max_bytes):
         self.max_bytes = max_bytes
-        self._shards, self._reserved, self._keys = {}, {}, {}
+        self._held = {}
 
     def entry(self, key, rows, row_shape, shard_rows):
         """Return the `MemoryEntry` of this description; the arguments are those of `DiskStore.entry`."""
         return MemoryEntry(self, key, rows, row_shape, shard_rows)
 
     def used(self):
-        """Return the bytes that are reserved or held."""
-        held = {name: sum(array.nbytes for array in shards.values()) for name, shards in self._shards.items()}
-        return sum(max(held.get(name, 0), self._reserved.get(name, 0)) for name in {*held, *self._reserved})
-
-    def forget(self, keep_keys=()):
-        """Drop all entries but those of the keys `keep_keys`; arrays that were opened live on where they are used."""
-        kept = {canonical(key) for key in keep_keys}
-        for name in [name for name, key in self._keys.items() if key not in kept]:
-            for table in (self._keys, self._shards, self._reserved):
-                table.pop(name, None)
+        """Return the bytes that are held."""
+        return sum(held.rows.nbytes for held in self._held.values())
 
     def reserve(self, entry):
         """Do what `MemoryEntry.make_room` says."""
-        self._keys[entry.name] = canonical(entry.key)
-        self._reserved[entry.name] = entry.bytes
-        if (used := self.used()) > self.max_bytes:
-            del self._reserved[entry.name]
-            raise entry.too_large("the limit in memory", self.max_bytes - used + entry.bytes)
+        left = self.max_bytes - self.used()
+        if entry.name not in self._held and entry.bytes > left:
+            raise entry.too_large("the limit in memory", left)
+        self.hold(entry)
 
-    def shards(self, entry):
-        """Return the dict of shard number to array that entries of this description share."""
-        self._keys[entry.name] = canonical(entry.key)
-        return self._shards.setdefault(entry.name, {})
+    def find(self, entry):
+        """Return the `_Held` of this description, or None."""
+        return self._held.get(entry.name)
+
+    def hold(self, entry):
+        """Return the `_Held` that entries of this description share, made if it isn't there."""
+        if entry.name not in self._held:
+            try:
+                self._held[entry.name] = _Held(np.empty((entry.rows, *entry.row_shape), np.float32))
+            except MemoryError as error:
+                raise StoreError(f"{entry.what}: memory is exhausted") from error
+        return self._held[entry.name]

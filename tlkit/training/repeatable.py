@@ -1,8 +1,11 @@
 """Same seed, same machine, same threads: same bits."""
 
-import keras
+import importlib
 
-from tlkit.run import package_version, processor_features, usable_cpus
+import keras
+import numpy as np
+
+from tlkit.run import processor_features, usable_cpus
 
 
 def make_repeatable(seed):
@@ -35,9 +38,9 @@ def describe_device():
 def describe_engine():
     """Return what decides the last bits of a computation besides its inputs, as plain values."""
     device, threads = describe_device()
-    packages = (keras.backend.backend(), "keras", "numpy")
+    engine = importlib.import_module(keras.backend.backend())  # its distribution may have another name
     return {
-        "packages": {name: package_version(name) for name in packages},
+        "packages": {engine.__name__: engine.__version__, "keras": keras.__version__, "numpy": np.__version__},
         "device": device,
         "threads": threads,
         "processor": processor_features(),

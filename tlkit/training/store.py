@@ -1,18 +1,17 @@
 """The feature store: rows of float32 features that are computed once and kept on disk for every later run.
 
-An entry lies in `<folder>/<sha256 of its description>/`: `entry.json` says what it is, `00000.npy` and so on hold its
-rows (see `tlkit.training.shards`). Any number of processes may read, write and evict at the same time.
+An entry lies in `<folder>/<sha256 of its description>/`: `entry.json` says what it is, `rows.npy` holds its rows (see
+`tlkit.training.rows_file`). Any number of processes may read, write and evict at the same time.
 """
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +19,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.data.checks import cache_folder
-from tlkit.run import usable_cpus, write_text
+from tlkit.run import write_text
 from tlkit.training.entry import DESCRIPTION, Entry, StoreError, name_of, what_of
 from tlkit.training.memory import MemoryStore
-from tlkit.training.shards import file_bytes, map_shard, write_shard
+from tlkit.training.rows_file import ABSENT, RowsFile
 from tlkit.training.sizes import format_size, free_bytes, parse_size
 
 __all__ = ["DiskStore", "EntryInfo", "MemoryStore", "StoreError", "default_size", "format_size", "parse_size"]
 
-ENTRY_FILE = "entry.json"
+ENTRY_FILE, ROWS_FILE = "entry.json", "rows.npy"
 ENTRY_NAME = re.compile("[0-9a-f]{64}")
 DOOMED_NAME = re.compile(r"\.[0-9a-f]{64}-[0-9a-f]{32}")
 DAY = 24 * 3600  # seconds; no shard takes so long to write: a temporary file of that age has lost its writer
@@ -57,35 +56,38 @@ class DiskEntry(Entry):
     def __init__(self, store, *description):
         super().__init__(*description)
         self.path = store.folder / self.name
+        self._rows = RowsFile(self.path / ROWS_FILE, self)
         self._store = store
-        self._unusable = set()  # shards that failed their check, some in folders from which they can't be deleted
+        self._unusable = set()  # damaged shards in a folder that can't be changed
 
     @property
     def file_bytes(self):
-        """Bytes of all shard files."""
-        if not self.num_shards:
-            return 0
-        first, last = (file_bytes(self.shard_shape(shard)) for shard in (0, self.num_shards - 1))
-        return (self.num_shards - 1) * first + last
+        """Bytes of the file with the rows."""
+        return self._rows.bytes
 
     def missing(self):
-        """Return the numbers of the shards that must be computed; files are told by name, not read."""
+        """Return the numbers of the shards that must be computed; the others are not checked for it."""
         try:
-            there = {path.name for path in self.path.iterdir()}
+            digests = self._rows.digests()
         except OSError:
-            there = set()
-        shards = range(self.num_shards)
-        return [shard for shard in shards if shard in self._unusable or self._file(shard).name not in there]
+            digests = [ABSENT] * self.num_shards
+        return [shard for shard, digest in enumerate(digests) if digest == ABSENT or shard in self._unusable]
+
+    def claim(self):
+        """Let this store evict the entry no more."""
+        self._store.claimed.add(self.name)
 
     def make_room(self):
-        """Reserve the entry's bytes, evicting entries that this store did not hand out, least recently used first.
+        """Claim the entry's bytes, evicting entries that this store has not claimed, least recently used first.
 
         Raises:
             StoreError: If it can't fit, in which case as a rule nothing was evicted, or can't be written.
         """
         try:
             self._store.reserve(self)
-            self._in_folder(lambda: None)
+            if self._rows.path.exists() and not self._rows.is_whole():
+                self._note_damage("all")
+            self._in_folder(self._rows.create)
         except OSError as error:
             self._store.release(self)
             raise _store_error(error, self.path) from error
@@ -101,8 +103,13 @@ class DiskEntry(Entry):
             StoreError: If the system refuses: no space, a quota, no permission, a read-only place.
         """
         array = self.checked(shard, array)
+
+        def write():
+            self._rows.create()
+            self._rows.write(shard, array)
+
         try:
-            self._in_folder(lambda: write_shard(self._file(shard), array))
+            self._in_folder(write)
         except OSError as error:
             self._store.release(self)
             raise _store_error(error, self.path) from error
@@ -110,25 +117,39 @@ class DiskEntry(Entry):
         self._mark_used()
 
     def open(self):
-        """Map all shards after checking every byte of them.
+        """Map all rows after checking every byte of them.
 
         Returns:
-            list of read-only float32 arrays `(rows of the shard, ...)`, or None if a shard is missing or damaged. The
-            damaged ones are noted and then listed by `missing`.
-        """
-        with ThreadPoolExecutor(usable_cpus()) as pool:
-            arrays = list(pool.map(self._try_map, range(self.num_shards)))
-        problems = {shard: text for shard, text in enumerate(arrays) if isinstance(text, str)}
-        self._unusable = set(problems)
-        for shard, text in problems.items():
-            self._store.note(f"features: {shard:05} of {self.what} {text} and is computed anew")
-        if not all(isinstance(array, np.ndarray) for array in arrays):
-            return None
-        self._mark_used()
-        return arrays
+            Read-only float32 array `(rows, ...)`, or None if a shard is missing or damaged. What is damaged is noted in
+            one line and from then on missing.
 
-    def _file(self, shard):
-        return self.path / f"{shard:05}.npy"
+        Raises:
+            StoreError: If the system refuses to read or to map what is there.
+        """
+        try:
+            if not self.rows:
+                return np.zeros((0, *self.row_shape), np.float32)
+            if self._unusable:
+                return None
+            rows, damaged = self._rows.map()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _store_error(error, self.path) from error
+        if damaged:
+            self._note_damage(
+                "all" if len(damaged) == self.num_shards else f"{len(damaged)} of {self.num_shards} parts"
+            )
+            try:
+                self._rows.forget(damaged)
+            except OSError:
+                self._unusable = set(damaged)
+        if rows is not None:
+            self._mark_used()
+        return rows
+
+    def _note_damage(self, part):
+        self._store.note(f"features: {part} of {self.what} damaged on disk; computed anew")
 
     def _describe(self):
         """Make the folder and its `entry.json` where they are missing or damaged."""
@@ -154,21 +175,6 @@ class DiskEntry(Entry):
                 self._describe()
                 os.utime(self.path / ENTRY_FILE)
 
-    def _try_map(self, shard):
-        """Return the mapped shard, None if it is missing, or text that says what is wrong with it."""
-        path = self._file(shard)
-        try:
-            array = map_shard(path, self.shard_shape(shard))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            return f"can't be read ({getattr(error, 'strerror', None) or error})"
-        if array is None:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            return "is damaged"
-        return array
-
 
 class DiskStore:
     """Entries on disk, shared by all processes, that together take up to a limit.
@@ -176,18 +182,21 @@ class DiskStore:
     Args:
         folder: Where the entries lie, made when first written; None for the user's cache folder.
         max_bytes: The limit; None for `default_size(folder)`.
-        note: Function that hears one line about each damaged shard and each eviction.
+        note: Function that hears one line about each damaged entry and each eviction.
+
+    Attributes:
+        claimed: Names of the entries that this store is using, and doesn't evict.
     """
 
     def __init__(self, folder=None, max_bytes=None, note=None):
         self.folder = Path(folder) if folder is not None else cache_folder() / "features"
         self.max_bytes = default_size(self.folder) if max_bytes is None else max_bytes
         self.note = note or (lambda text: None)
-        self._handed_out = set()
+        self.claimed = set()
         self._reserved = {}
 
     def entry(self, key, rows, row_shape, shard_rows):
-        """Return the entry of this description, which nothing on disk need exist of; it won't be evicted from here.
+        """Return the entry of this description, which nothing on disk need exist of.
 
         Args:
             key: JSON-able dict of all that the features depend on; `key["what"]` says it to people in one line.
@@ -198,9 +207,7 @@ class DiskStore:
         Returns:
             `DiskEntry`.
         """
-        entry = DiskEntry(self, key, rows, row_shape, shard_rows)
-        self._handed_out.add(entry.name)
-        return entry
+        return DiskEntry(self, key, rows, row_shape, shard_rows)
 
     def entries(self):
         """Return an `EntryInfo` for each entry on disk, the last used first.
@@ -219,17 +226,21 @@ class DiskStore:
         return sum(info.bytes for info in self.entries())
 
     def room(self):
-        """Return the bytes that one run may fill: up to the limit, of what is free or can be evicted."""
+        """Return the bytes that one run may fill: up to the limit, of what is free or can be evicted.
+
+        Raises:
+            StoreError: If nothing can be written there.
+        """
         try:
-            return min(self.max_bytes, free_bytes(self.folder) + self.used())
-        except StoreError:
-            return 0
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise _store_error(error, self.folder) from error
+        return min(self.max_bytes, free_bytes(self.folder) + self.used())
 
-    def clear(self, older_than_days=None):
-        """Remove entries, and what killed processes left; those that other processes have mapped stay valid there.
-
-        Args:
-            older_than_days: Only entries that were not used for so many days; None for all.
+    def clear(self):
+        """Remove all entries, and what killed processes left; those that other processes have mapped stay valid there.
 
         Returns:
             `(entries, bytes)` that were removed.
@@ -237,32 +248,32 @@ class DiskStore:
         Raises:
             StoreError: If the system refuses.
         """
-        since = math.inf if older_than_days is None else time.time() - older_than_days * DAY
-        old = [info for info in self.entries() if info.last_used.timestamp() < since]
+        entries = self.entries()
         try:
             self._sweep()
-            for info in old:
+            for info in entries:
                 self._remove(info.path)
         except OSError as error:
             raise _store_error(error, self.folder) from error
-        return len(old), sum(info.bytes for info in old)
+        return len(entries), sum(info.bytes for info in entries)
 
     def reserve(self, entry):
         """Do what `DiskEntry.make_room` says; an `OSError` passes through."""
-        self.release(entry)
         self._sweep()
         infos = self.entries()
         on_disk = {info.path.name: info.bytes for info in infos}
-        claims = {name: max(on_disk.get(name, 0), self._reserved.get(name, 0)) for name in self._handed_out}
+        claims = {name: max(on_disk.get(name, 0), self._reserved.get(name, 0)) for name in self.claimed}
         claims[entry.name] = entry.file_bytes
         to_write = sum(max(0, size - on_disk.get(name, 0)) for name, size in claims.items())
-        others = [info for info in infos if info.path.name not in self._handed_out]
+        others = [info for info in infos if info.path.name not in claims]
         self._evict(entry, sum(claims.values()), to_write, others)
         self._reserved[entry.name] = entry.file_bytes
+        entry.claim()
 
     def release(self, entry):
         """Give up what was reserved for an entry that can't be written."""
         self._reserved.pop(entry.name, None)
+        self.claimed.discard(entry.name)
 
     def _evict(self, entry, claimed, to_write, others):
         """Remove `others` from their end until `claimed` fits the limit, and `to_write` the disk."""
