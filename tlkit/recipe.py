@@ -32,7 +32,11 @@ class DataTable(_Table):
     augment: str | list[dict[str, Any]] = Field(
         "light", description="Training views: none, light, medium, heavy, or a list of ops with their settings."
     )
-    views: int = Field(0, ge=0, description="Distinct training views of each image; 0: a fresh one every epoch.")
+    views: int = Field(
+        4,
+        ge=0,
+        description="Training views of each image while layers are frozen, in turn; 0: a fresh one every epoch.",
+    )
     group_by: str = Field(
         "", description="Regular expression on the path; images whose first group (or match) is equal share a split."
     )

@@ -13,6 +13,7 @@ import pytest
 
 import tlkit
 from tlkit.api import finetune_recipe
+from tlkit.api.job import Job
 from tlkit.errors import DataError, RunError, TlkitError
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
@@ -280,6 +281,13 @@ def test_another_head_finds_the_features_of_the_first(data_of, tmp_path, tiny, m
         before = len(passes)
         finetune_recipe(recipe, data_of, out=tmp_path / name, listener=Passes())
         assert (len(passes) > before) == (name == "one")
+
+
+def test_views_are_few_only_while_layers_are_frozen(data_of):
+    stages = '[{unfreeze=0, epochs=6, learning_rate=1e-2}, {unfreeze="all", epochs=2, learning_rate=1e-3}]'
+    recipe = read_recipe("default", [f"stages={stages}", "data.views=4", "data.image_size=32"])
+    views = Job(recipe, tlkit.load_data(data_of), ("one", "two"), None, Listener()).views()
+    assert [views.number(epoch) for epoch in range(8)] == [0, 1, 2, 3, 0, 1, 6, 7]
 
 
 def test_a_cache_that_cannot_be_written_leaves_memory(data_of, tmp_path, tiny, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from tlkit.data.augment import CROP, evaluation_view, training_view, view_seed
 from tlkit.data.decode import decode
 from tlkit.data.index import load
-from tlkit.data.pipeline import evaluation_batches, side_needed, steps_per_epoch, training_batches
+from tlkit.data.pipeline import Views, evaluation_batches, side_needed, steps_per_epoch, training_batches
 from tlkit.errors import DataError
 
 
@@ -78,6 +78,12 @@ def test_the_number_of_threads_changes_nothing(data, threads):
 def test_the_seed_changes_order_and_views(data):
     one, other = stream(data), stream(data, seed=4)
     assert not np.array_equal(one[0]["index"], other[0]["index"])
+
+
+def test_epochs_in_which_nothing_is_frozen_show_fresh_views(data):
+    views = Views(data, image_size=16, augment="light", count=2, fresh=range(3, 5))
+    assert [views.number(epoch) for epoch in range(7)] == [0, 1, 0, 3, 4, 1, 0]
+    assert Views(data, image_size=16, augment="none").count == 1
 
 
 def test_views_repeat_after_k_epochs(data):

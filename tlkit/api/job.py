@@ -144,13 +144,14 @@ class Job:
         """Return the `tlkit.data.pipeline.Views` in which the recipe shows the images."""
         from tlkit.data.pipeline import Views
 
-        settings = self.recipe.data
+        settings, epochs = self.recipe.data, [stage for stage in self.recipe.stages for _ in range(stage.epochs)]
         return Views(
             self.data,
             image_size=settings.image_size,
             fit=settings.fit,
             augment=settings.augment,
             count=settings.views or None,
+            fresh=[number for number, stage in enumerate(epochs) if stage.unfreeze in {"all", len(self.ends)}],
             seed=self.recipe.seed,
         )
 

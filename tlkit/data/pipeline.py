@@ -69,19 +69,21 @@ class Views:
         augment: Name of a policy, or a list of ops.
         count: Number of different training views of an image; None for a fresh one in every epoch. Without
             augmentation there is but one.
+        fresh: Epochs that show a fresh view whatever `count` says, such as those in which no layer is frozen.
         seed: Whole number, at least 0, that decides the training views.
     """
 
-    def __init__(self, data, *, image_size, fit="crop", augment="none", count=None, seed=0):
+    def __init__(self, data, *, image_size, fit="crop", augment="none", count=None, fresh=(), seed=0):
         self._data, self._image_size, self._fit, self._seed = data, image_size, fit, seed
         self._view = training_view(augment, image_size, fit)
         self._augment = POLICIES[augment] if isinstance(augment, str) else augment
         self.count = count if self._augment else 1
+        self._fresh = frozenset(fresh)
         self._at_least = side_needed(image_size)
 
     def number(self, epoch):
         """Return which view an epoch shows."""
-        return epoch if self.count is None else epoch % self.count
+        return epoch if self.count is None or epoch in self._fresh else epoch % self.count
 
     def training(self, number):
         """Return training view `number`: of image i, what (seed, number, i) decide."""
