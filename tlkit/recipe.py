@@ -32,8 +32,11 @@ class DataTable(_Table):
     augment: str | list[dict[str, Any]] = Field(
         "light", description="Training views: none, light, medium, heavy, or a list of ops with their settings."
     )
+    # Measured with the default recipe, seeds 0 to 2, one view against two, four, eight and fresh ones: garments in three
+    # folds 0.756, 0.772, 0.772, 0.768, 0.764; ants and bees 0.943, 0.946, 0.948, 0.941, 0.943. From two on, no difference
+    # is to be told from chance.
     views: int = Field(
-        4,
+        2,
         ge=0,
         description="Training views of each image while layers are frozen, in turn; 0: a fresh one every epoch.",
     )
