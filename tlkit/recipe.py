@@ -32,9 +32,9 @@ class DataTable(_Table):
     augment: str | list[dict[str, Any]] = Field(
         "light", description="Training views: none, light, medium, heavy, or a list of ops with their settings."
     )
-    # Measured with the default recipe, seeds 0 to 2, one view against two, four, eight and fresh ones: garments in three
-    # folds 0.756, 0.772, 0.772, 0.768, 0.764; ants and bees 0.943, 0.946, 0.948, 0.941, 0.943. From two on, no difference
-    # is to be told from chance.
+    # Measured with the default recipe, seeds 0 to 2: one, two, four, eight and fresh views give 0.756, 0.772, 0.772,
+    # 0.768, 0.764 on garments (three folds), 0.943, 0.946, 0.948, 0.941, 0.943 on ants and bees. From two on, no
+    # difference from fresh ones is to be told from chance.
     views: int = Field(
         2,
         ge=0,
