@@ -30,14 +30,6 @@ class CachePlan:
     summary: str = ""
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    kind: str
-    position: int
-    bytes: int
-    saved: int
-
-
 def plan_cache(mode, stages, *, row_bytes, num_train, num_val, num_test, views, room):
     """Choose what to keep.
 
@@ -54,64 +46,112 @@ def plan_cache(mode, stages, *, row_bytes, num_train, num_val, num_test, views, 
     Returns:
         `CachePlan`.
     """
-    streamed = sum((num_train + num_val) * epochs for position, epochs in stages if position)
     if mode == "off":
         return CachePlan("off", summary="features: computed anew every epoch (--cache off)")
-    if not streamed:
+    if not any(position for position, _ in stages):
         return CachePlan("off", summary="features: none to keep, no layer is frozen")
-    candidates = _candidates(stages, row_bytes, num_train, num_val, num_test, views)
+    periods = _periods(stages, views)
+    sizes = _sizes(periods, row_bytes, num_train, num_val, num_test, views)
     kinds = ("disk", "ram") if mode == "auto" else (mode,)
-    plans = [_fit(kind, candidates, room[kind]) for kind in kinds]
-    best = max(plans, key=lambda plan: plan.saved)  # the first of equals: the disk serves later runs, too
-    if not best.training and not best.evaluation:
+
+    def views_run(kept):
+        return _views_run(periods, kept, num_train, num_val)
+
+    kept_by_kind = {kind: _choose(sizes, views_run, room[kind]) for kind in kinds}
+    chosen = min(kinds, key=lambda kind: views_run(kept_by_kind[kind]))  # the first of equals: it serves later runs
+    kept = kept_by_kind[chosen]
+    if not kept:
         rooms = ", ".join(f"{format_size(room[kind])} {_PLACES[kind]}" for kind in kinds)
-        least = min(candidate.bytes for candidate in candidates)
-        return CachePlan(
-            "off",
-            summary=f"features: computed anew every epoch; room for {rooms}, needed at least {format_size(least)}",
-        )
+        least = format_size(min(sizes.values()))
+        summary = f"features: computed anew every epoch; room for {rooms}, needed at least {least}"
+        return CachePlan("off", summary=summary)
+    streamed, size = views_run(frozenset()), sum(sizes[candidate] for candidate in kept)
     summary = (
-        f"features: kept {_PLACES[best.mode]} ({format_size(best.bytes)}), so that the frozen layers run on "
-        f"{streamed - best.saved:,} image views instead of {streamed:,}"
+        f"features: kept {_PLACES[chosen]} ({format_size(size)}), so that the frozen layers run on "
+        f"{views_run(kept):,} image views instead of {streamed:,}"
     )
-    return CachePlan(best.mode, best.training, best.evaluation, best.bytes, best.saved, summary)
+    positions = {use: frozenset(position for of, position in kept if of == use) for use in ("training", "evaluation")}
+    return CachePlan(chosen, **positions, bytes=size, saved=streamed - views_run(kept), summary=summary)
 
 
 _PLACES = {"disk": "on disk", "ram": "in memory"}
 
 
-def _candidates(stages, row_bytes, num_train, num_val, num_test, views):
-    """Return what could be kept: for each cut its training views, its validation view, and the run's test view."""
-    periods, first, lowest = {}, 0, math.inf
+@dataclass(frozen=True)
+class _Period:
+    """What a stage shows: where it is cut, after how many trainings of layers below, and its epochs' view numbers."""
+
+    position: int
+    changes: int
+    numbers: tuple
+
+
+def _periods(stages, views):
+    periods, first = [], 0
     for position, length in stages:
-        lowest = min(lowest, position)
         # A stage sees what an earlier one kept at its cut unless the layers below have been trained between them.
-        changes = sum(earlier < position for earlier, _ in periods)
-        periods.setdefault((position, changes), []).extend(range(first, first + length))
+        changes = sum(earlier.position < position for earlier in periods)
+        epochs = range(first, first + length)
+        numbers = tuple(epochs if views is None else (epoch % views for epoch in epochs))
+        periods.append(_Period(position, changes, numbers))
         first += length
-    found = []
-    for (position, _), epochs in periods.items():
+    return periods
+
+
+def _sizes(periods, row_bytes, num_train, num_val, num_test, views):
+    """Return what could be kept, with its bytes: `("training" or "evaluation", position)`, the latter with the test."""
+    shown, sizes = {}, {}
+    for period in periods:
+        shown.setdefault((period.position, period.changes), set()).update(period.numbers)
+    lowest = min(period.position for period in periods)
+    for (position, _), numbers in shown.items():
         if not position:
             continue
-        row, shown = row_bytes(position), len(set(epochs) if views is None else {epoch % views for epoch in epochs})
+        row = row_bytes(position)
         if views is not None:
-            size = shown * (num_train * row + ENTRY_BYTES)
-            found.append(_Candidate("training", position, size, num_train * (len(epochs) - shown)))
-        tested = num_test if position == lowest else 0
-        size = (num_val + tested) * row + (2 if tested else 1) * ENTRY_BYTES
-        found.append(_Candidate("evaluation", position, size, num_val * (len(epochs) - 1)))
-    return found
+            needed = len(numbers) * (num_train * row + ENTRY_BYTES)
+            sizes["training", position] = sizes.get(("training", position), 0) + needed
+        images = num_val + (num_test if position == lowest else 0)
+        sizes["evaluation", position] = sizes.get(("evaluation", position), 0) + images * row + 2 * ENTRY_BYTES
+    return sizes
 
 
-def _fit(mode, candidates, room):
-    """Return the plan that keeps what saves most for its size until the room is full."""
-    kept, used = [], 0
-    for candidate in sorted(candidates, key=lambda c: c.saved / max(1, c.bytes), reverse=True):
-        if candidate.saved and used + candidate.bytes <= room:
-            kept.append(candidate)
-            used += candidate.bytes
-    positions = {kind: frozenset(c.position for c in kept if c.kind == kind) for kind in ("training", "evaluation")}
-    return CachePlan(mode, **positions, bytes=used, saved=sum(c.saved for c in kept))
+def _views_run(periods, kept, num_train, num_val):
+    """Return on how many image views the frozen layers run, with some of `_sizes` kept; a pass fills later cuts too."""
+    total, done = 0, set()
+    for place, period in enumerate(periods):
+        if not period.position:
+            continue
+        for number in period.numbers:
+            for use, view, count in (("training", number, num_train), ("evaluation", None, num_val)):
+                if (use, period.position, period.changes, view) in done:
+                    continue
+                total += count
+                if (use, period.position) not in kept:
+                    continue
+                lowest = period.position
+                for other in periods[place:]:
+                    seen = other is period or (other.position < period.position and other.position <= lowest)
+                    if seen and (use, other.position) in kept and (view is None or view in other.numbers):
+                        done.add((use, other.position, other.changes, view))
+                    lowest = min(lowest, other.position)
+    return total
+
+
+def _choose(sizes, views_run, room):
+    """Return what to keep: again and again what saves most for its size, until nothing does or the room is full."""
+    kept, used = frozenset(), 0
+    while True:
+        before = views_run(kept)
+        gains = {
+            candidate: (before - views_run(kept | {candidate})) / size
+            for candidate, size in sizes.items()
+            if candidate not in kept and used + size <= room
+        }
+        best = max(gains, key=gains.get, default=None)
+        if best is None or gains[best] <= 0:
+            return kept
+        kept, used = kept | {best}, used + sizes[best]
 
 
 def memory_room():
