@@ -3,8 +3,8 @@
 Run:     python tests/benchmarks/memory.py [--few 1000] [--many 50000] [--views 1] [--cache disk]
 
 Each run is a process of its own: synthetic photos of 224 x 224 pixels are written, a small net of 224-pixel input is
-trained with its features kept, first those of the head's cut, then with one block unfrozen at a cut as wide as that of two
-blocks of EfficientNet-Lite0 (14 x 14 x 112 float32, 88 KB a view), and evaluated.
+trained with its features kept, first those of the head's cut, then with one block unfrozen at a cut as wide as that of
+two blocks of EfficientNet-Lite0 (14 x 14 x 112 float32, 88 KB a view), and evaluated.
 The peak is of samples of /proc/self/status every 50 ms, from the reading of the data to the end of the evaluation.
 """
 
