@@ -28,9 +28,9 @@ Where a good user departs from the guide's letter, each time to the baseline's a
 - ResNet50 and MobileNetV2 scale with their family's `preprocess_input`, as the guide's Rescaling does for Xception.
   EfficientNet-Lite0 isn't in keras.applications: tlkit builds it, with its scaling inside. The rest stays the same.
 
-What the guide means and Keras 3.15 doesn't do: `fit` overrides the `training=False` with which the base is called, so that
-its BatchNorm trains in fine-tuning, and a base with Dropout inside, such as Lite0, drops in both rounds. The script follows
-the guide's code.
+What the guide means and Keras 3.15 doesn't do: `fit` overrides the `training=False` with which the base is called, so
+that its BatchNorm trains in fine-tuning, and a base with Dropout inside, such as Lite0, drops in both rounds. The script
+follows the guide's code.
 """
 
 import contextlib
