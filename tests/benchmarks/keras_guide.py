@@ -29,8 +29,8 @@ Where a good user departs from the guide's letter, each time to the baseline's a
   EfficientNet-Lite0 isn't in keras.applications: tlkit builds it, with its scaling inside. The rest stays the same.
 
 What the guide means and Keras 3.15 doesn't do: `fit` overrides the `training=False` with which the base is called, so
-that its BatchNorm trains in fine-tuning, and a base with Dropout inside, such as Lite0, drops in both rounds. The script
-follows the guide's code.
+that its BatchNorm trains in fine-tuning, and a base with Dropout inside, such as Lite0, drops in both rounds. The
+script follows the guide's code.
 """
 
 import contextlib
