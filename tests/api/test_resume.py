@@ -15,10 +15,29 @@ import pytest
 STAGES = "[{unfreeze=0, epochs=4, learning_rate=1e-2}, {unfreeze=2, epochs=10, learning_rate=1e-3}]"
 
 
-def start(data, out, *more):
+# A program that is killed for good when its training reaches the step that its first argument says.
+DOOMED = """
+import os, signal, sys
+from tlkit.cli import main
+from tlkit.training.fit import StageTrainer
+
+train_step, left = StageTrainer.train_step, [int(sys.argv.pop(1))]
+
+def doomed_step(self, *batch):
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return train_step(self, *batch)
+
+StageTrainer.train_step = doomed_step
+main()
+"""
+
+
+def start(data, out, *more, program=("-m", "tlkit")):
     """Start the command in a process of its own, with checkpoints as often as there are steps."""
     settings = [f"stages={STAGES}", "data.image_size=32", "data.batch_size=8", "training.checkpoint_seconds=0"]
-    command = [sys.executable, "-m", "tlkit", "finetune", "--data", str(data), "--out", str(out)]
+    command = [sys.executable, *program, "finetune", "--data", str(data), "--out", str(out)]
     for setting in settings:
         command += ["--set", setting]
     return subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -60,10 +79,9 @@ def wait_for_steps(process, out, steps):
 
 
 def kill_after(steps, data, out):
-    process = start(data, out)
-    wait_for_steps(process, out, steps)
-    process.kill()
-    process.communicate()
+    process = start(data, out, program=("-c", DOOMED, str(steps)))
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == -signal.SIGKILL, errors
 
 
 @pytest.mark.parametrize(
