@@ -151,7 +151,7 @@ def describe_environment(seed, threads):
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "seed": seed,
         "python": platform.python_version(),
-        "packages": {name: package_version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
         "platform": platform.platform(),
         "processor": {"architecture": platform.machine(), "features": processor_features()},
         "threads": threads,
@@ -169,7 +169,7 @@ def _program():
     return "python -m tlkit" if name == "__main__.py" else name
 
 
-def package_version(package):
+def _version(package):
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tlkit.cli import main
-from tlkit.training.store import DiskStore, format_size
+from tlkit.training.sizes import format_size
+from tlkit.training.store import DiskStore
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def _disk_room(store, mode, listener):
         return 0
 
 
-def kept_evaluation(job, chain, indices):
+def kept_evaluation(job, chain, views, indices):
     """Return what a run keeps of the evaluation view of some images, for `tlkit.evaluation.infer.predict_images`.
 
     Returns:
@@ -71,6 +71,6 @@ def kept_evaluation(job, chain, indices):
     if job.store is None:
         return {"kept": None, "keep_at": 0}
     pool = indices if job.pool is None else job.pool
-    kept = KeptFeatures(job.store, chain, job.views().evaluation(), job.data, pool, describe_engine())
+    kept = KeptFeatures(job.store, chain, views.evaluation(), job.data, pool, describe_engine())
     frozen = min(chain.position(unfrozen_blocks(stage, job.ends)) for stage in job.recipe.stages)
     return {"kept": kept, "keep_at": frozen if frozen in job.plan.evaluation else 0}

@@ -41,7 +41,7 @@ def score_splits(job, known):
     from tlkit.models.chain import Chain
 
     data = job.data
-    chain = Chain(job.model, job.ends, data.tasks, job.recipe.data.batch_size, known)
+    chain, views = Chain(job.model, job.ends, data.tasks, job.recipe.data.batch_size, known), job.views()
     metrics = {"primary": f"{primary_split(data)}.tasks.{next(iter(data.tasks))}.accuracy"}
     for split in ("test", "val"):
         indices = data.indices(split)
@@ -49,10 +49,10 @@ def score_splits(job, known):
             continue
         probabilities = predict_images(
             chain,
-            job.views(),
+            views,
             indices,
             data.tasks,
-            **kept_evaluation(job, chain, indices),
+            **kept_evaluation(job, chain, views, indices),
             listener=job.listener,
             what=split,
         )

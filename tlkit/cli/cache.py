@@ -24,7 +24,7 @@ def cache(clear, as_json):
 
 
 def _print_cleared(store, as_json):
-    from tlkit.training.store import format_size
+    from tlkit.training.sizes import format_size
 
     entries, size = store.clear()
     if as_json:
@@ -63,7 +63,7 @@ def _print_json(store, entries):
 
 def _print_list(store, entries):
     from tlkit.cli.tables import print_table
-    from tlkit.training.store import format_size
+    from tlkit.training.sizes import format_size
 
     total = format_size(sum(entry.bytes for entry in entries))
     click.echo(f"{store.folder}: {_count(len(entries))}, {total} of up to {format_size(store.max_bytes)}")

@@ -129,13 +129,25 @@ def _views_run(periods, kept, num_train, num_val):
                 total += count
                 if (use, period.position) not in kept:
                     continue
-                lowest = period.position
-                for other in periods[place:]:
-                    seen = other is period or (other.position < period.position and other.position <= lowest)
-                    if seen and (use, other.position) in kept and (view is None or view in other.numbers):
+                along = filled_along(period.position, [later.position for later in periods[place + 1 :]])
+                for other in [period, *(periods[place + 1 + offset] for offset in along)]:
+                    if (use, other.position) in kept and (view is None or view in other.numbers):
                         done.add((use, other.position, other.changes, view))
-                    lowest = min(lowest, other.position)
     return total
+
+
+def filled_along(position, later):
+    """Return which later stages' cuts the pass for one stage can fill, too.
+
+    Args:
+        position: The stage's cut.
+        later: The cuts of the stages after it, in order.
+
+    Returns:
+        List of places in `later`: cuts nearer to the image, below which no stage trains until they are needed.
+    """
+    lowest = [min([position, *later[: place + 1]]) for place in range(len(later))]
+    return [place for place, cut in enumerate(later) if 0 < cut < position and cut == lowest[place]]
 
 
 def _choose(sizes, views_run, room):

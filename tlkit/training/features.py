@@ -15,6 +15,7 @@ import numpy as np
 
 from tlkit.data.pipeline import epoch_order, shuffled_batches, steps_per_epoch, view_batches
 from tlkit.progress import Listener
+from tlkit.training.cache import filled_along
 from tlkit.training.store import StoreError
 
 SHARD_ROWS = 256  # images whose features are written together, at most: a kill costs at most the work on them
@@ -197,11 +198,10 @@ class Features:
                 need nearer to the image is filled in the same pass.
         """
         self._chain, self._position, self._kept = chain, position, {}
-        self._later, deepest = [], position
-        for cut, epochs in later:
-            if 0 < cut < position and cut <= deepest:  # else the layers below will have changed by then
-                self._later.append((cut, {self._views.number(epoch) for epoch in epochs}))
-            deepest = min(deepest, cut)
+        self._later = [
+            (later[place][0], {self._views.number(epoch) for epoch in later[place][1]})
+            for place in filled_along(position, [cut for cut, _ in later])
+        ]
 
     def prepare(self, epoch):
         """Compute what an epoch needs and the plan keeps.

@@ -23,9 +23,9 @@ from tlkit.run import write_text
 from tlkit.training.entry import DESCRIPTION, Entry, StoreError, name_of, what_of
 from tlkit.training.memory import MemoryStore
 from tlkit.training.rows_file import ABSENT, RowsFile
-from tlkit.training.sizes import format_size, free_bytes, parse_size
+from tlkit.training.sizes import format_size, free_bytes
 
-__all__ = ["DiskStore", "EntryInfo", "MemoryStore", "StoreError", "default_size", "format_size", "parse_size"]
+__all__ = ["DiskStore", "EntryInfo", "MemoryStore", "StoreError", "default_size"]
 
 ENTRY_FILE, ROWS_FILE = "entry.json", "rows.npy"
 ENTRY_NAME = re.compile("[0-9a-f]{64}")
