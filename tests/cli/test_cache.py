@@ -8,24 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-from tlkit.cli import main
 from tlkit.training.sizes import format_size
 from tlkit.training.store import DiskStore
 
 
-@pytest.fixture
-def tlkit(monkeypatch, capsys, tmp_path):
-    """Run a command line on a cache of its own; return its exit status, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
-
-    def run(*command):
-        monkeypatch.setattr(sys, "argv", ["tlkit", *map(str, command)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        answer = capsys.readouterr()
-        return stopped.value.code, answer.out, answer.err
-
-    return run
 
 
 def keep(what, rows):

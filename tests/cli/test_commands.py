@@ -2,26 +2,10 @@
 
 import csv
 import json
-import sys
 
 import pytest
 
 from tlkit.catalog import BACKBONES
-from tlkit.cli import main
-
-
-@pytest.fixture
-def tlkit(monkeypatch, capsys):
-    """Run a command line; return its exit status, stdout and stderr."""
-
-    def run(*command):
-        monkeypatch.setattr(sys, "argv", ["tlkit", *map(str, command)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        answer = capsys.readouterr()
-        return stopped.value.code, answer.out, answer.err
-
-    return run
 
 
 def test_finetune_ends_with_the_figure_the_folder_and_the_next_command(tlkit, photos, tmp_path, tiny):
