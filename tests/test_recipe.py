@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tlkit.errors import RecipeError
-from tlkit.recipe import Recipe, check_recipe, json_schema, read_recipe, recipe_names, recipe_text
+from tlkit.recipe import check_recipe, json_schema, read_recipe, recipe_names, recipe_text
+from tlkit.recipe_keys import Recipe
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -27,7 +27,7 @@ from tlkit.models.assemble import cut
 from tlkit.models.backbones import block_ends
 from tlkit.models.chain import Chain
 from tlkit.progress import Listener
-from tlkit.recipe import Stage
+from tlkit.recipe_keys import Stage
 from tlkit.training.cache import CachePlan
 from tlkit.training.checkpoint import Checkpoint, TrainingState
 from tlkit.training.features import Features, KeptFeatures

@@ -14,7 +14,7 @@ from tlkit.models.backbones import block_ends, build_backbone
 from tlkit.models.chain import Chain
 from tlkit.models.heads import make_head
 from tlkit.progress import Listener
-from tlkit.recipe import Stage
+from tlkit.recipe_keys import Stage
 from tlkit.tasks import Task
 from tlkit.training.cache import CachePlan
 from tlkit.training.checkpoint import Checkpoint, TrainingState

@@ -8,7 +8,7 @@ from tlkit.errors import Stopped, TlkitError
 from tlkit.models.assemble import assemble, cut
 from tlkit.models.chain import Chain
 from tlkit.progress import Listener
-from tlkit.recipe import Stage
+from tlkit.recipe_keys import Stage
 from tlkit.tasks import Task
 from tlkit.training.checkpoint import Checkpoint, TrainingState
 from tlkit.training.fit import StageTrainer, Training

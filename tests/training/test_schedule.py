@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tlkit.recipe import Stage
+from tlkit.recipe_keys import Stage
 from tlkit.training.schedule import FEW_IMAGES, auto_stages, describe_stage
 
 

@@ -9,7 +9,8 @@ from tlkit import run as run_folder
 from tlkit.catalog import BACKBONES
 from tlkit.errors import RecipeError
 from tlkit.progress import Listener
-from tlkit.recipe import Recipe, check_recipe, read_recipe
+from tlkit.recipe import check_recipe, read_recipe
+from tlkit.recipe_keys import Recipe
 
 # The recipe of each model that `build_model` built, for the run folder of whoever trains it.
 _recipes = weakref.WeakKeyDictionary()
@@ -257,7 +258,7 @@ def _build(recipe, tasks, head):
     backbone = build_backbone(
         recipe.backbone.name, weights=recipe.backbone.weights, image_size=None if size == "auto" else size
     )
-    settings = recipe.head.model_dump(exclude={"custom"})
+    settings = recipe.head.model_dump(exclude={"custom", "logits", "init", "max_norm"})
     model = assemble(backbone, head or make_head(tasks, **settings), tasks)
     _recipes[model] = recipe
     return model

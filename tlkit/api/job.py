@@ -19,7 +19,8 @@ from tlkit.data.index import Data
 from tlkit.delivery.predict import Run
 from tlkit.errors import RecipeError, RunError, Stopped, Terminated
 from tlkit.progress import Listener
-from tlkit.recipe import Recipe, read_recipe
+from tlkit.recipe import read_recipe
+from tlkit.recipe_keys import Recipe
 from tlkit.training.schedule import auto_stages, describe_stage
 
 

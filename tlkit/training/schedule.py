@@ -6,7 +6,7 @@ a few thresholds on the number of images in place of a search.
 
 import math
 
-from tlkit.recipe import Stage
+from tlkit.recipe_keys import Stage
 
 # Below this many training images an unfrozen block has more to forget than to learn from.
 FEW_IMAGES = 100
