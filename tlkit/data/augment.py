@@ -1,52 +1,24 @@
 """Views: what the network sees of an image, in training, in evaluation and at test time.
 
 A training view is a pure function of (seed, epoch, index): `training_view(policy, size)(image, view_seed(...))`. This
-is the only module that knows albumentations; a policy is plain data and can stand in a recipe.
+is the only module that knows albumentations; policies are in `tlkit.data.policies`, ops of our own in
+`tlkit.data.op_table`.
 """
 
 import inspect
 import os
 import threading
 
-import cv2
 import numpy as np
 
+from tlkit.data.op_table import OWN_OPS
+from tlkit.data.policies import PADDING, POLICIES
+from tlkit.data.resize import resize
 from tlkit.errors import RecipeError, did_you_mean
 
-VIEWS = 1  # raise it when the same image and settings give another view
+VIEWS = 2  # raise it when the same image and settings give another view
 FITS = ("crop", "squash", "letterbox")
 CROP = 0.875  # side of the square that is kept, as a share of the shorter side
-PADDING = 127  # letterbox grey, near zero after scaling
-INTERPOLATION = "area when shrinking to half or less, else linear"
-
-REFLECT = cv2.BORDER_REFLECT_101  # no black corners to learn from
-
-# Sizes are filled in by `training_view`. Order matters: geometry first, so that colours are changed on few pixels.
-POLICIES = {
-    "none": [],
-    # For most data: where the object is and how large, nothing about its looks.
-    "light": [
-        {"op": "RandomResizedCrop", "scale": [0.6, 1.0]},
-        {"op": "HorizontalFlip", "p": 0.5},
-    ],
-    # A camera held askew and another light.
-    "medium": [
-        {"op": "RandomResizedCrop", "scale": [0.4, 1.0]},
-        {"op": "HorizontalFlip", "p": 0.5},
-        {"op": "Affine", "rotate": [-10, 10], "translate_percent": [-0.05, 0.05], "border_mode": REFLECT, "p": 0.5},
-        {"op": "ColorJitter", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.02, "p": 0.8},
-    ],
-    # For long training of many layers: parts of the object must do, colour and sharpness may go.
-    "heavy": [
-        {"op": "RandomResizedCrop", "scale": [0.25, 1.0]},
-        {"op": "HorizontalFlip", "p": 0.5},
-        {"op": "Affine", "rotate": [-20, 20], "shear": [-8, 8], "border_mode": REFLECT, "p": 0.5},
-        {"op": "ColorJitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.05, "p": 0.8},
-        {"op": "ToGray", "p": 0.1},
-        {"op": "GaussianBlur", "sigma_limit": [0.5, 2.0], "p": 0.1},
-        {"op": "Erasing", "scale": [0.02, 0.2], "fill": PADDING, "p": 0.5},
-    ],
-}
 
 
 def view_seed(seed, epoch, index):
@@ -61,8 +33,8 @@ def training_view(policy, image_size, fit="crop"):
     evaluation view comes first, so that training sees the geometry that evaluation will.
 
     Args:
-        policy: Name in `POLICIES`, or a list of dicts: `op` names a transform of albumentations 2.0.8, the other keys
-            are its arguments; a missing `size` is `(image_size, image_size)`.
+        policy: Name in `POLICIES`, or a list of dicts: `op` names a transform of albumentations 2.0.8 or one of
+            `OWN_OPS`, the other keys are its arguments; a missing `size` is `(image_size, image_size)`.
         image_size: Side of the view in pixels.
         fit: `"crop"`, `"squash"` or `"letterbox"`.
 
@@ -82,7 +54,7 @@ def training_view(policy, image_size, fit="crop"):
     ops = _named(policy)
     for position, op in enumerate(ops):
         _try_op(position, op, image_size)
-    crops_itself = fit == "crop" and ops and ops[0]["op"] == "RandomResizedCrop" and ops[0].get("p", 1.0) == 1.0
+    crops_itself = fit == "crop" and ops and _crops(ops[0])
     pipelines = threading.local()  # a pipeline carries its generator, so threads can't share one
 
     def view(image, seed):
@@ -91,12 +63,11 @@ def training_view(policy, image_size, fit="crop"):
         if not ops:
             return image
         if not hasattr(pipelines, "own"):
-            made = [_make_op(position, op, image_size) for position, op in enumerate(ops)]
-            pipelines.own = _albumentations().Compose(made, strict=True)
-        pipelines.own.set_random_seed(seed)
-        image = pipelines.own(image=image)["image"]
+            pipelines.own = [_make_part(position, op, image_size) for position, op in enumerate(ops)]
+        for position, part in enumerate(pipelines.own):
+            image = part(image, view_seed(seed, position, 0) if position else seed)
         if image.shape[:2] != (image_size, image_size):  # an op that changes the size, such as a crop
-            image = _resize(image, image_size, image_size)
+            image = resize(image, image_size, image_size)
         return np.ascontiguousarray(image)
 
     return view
@@ -118,16 +89,16 @@ def evaluation_view(image, image_size, fit="crop"):
     _check_fit(fit)
     height, width = image.shape[:2]
     if fit == "squash":
-        return _resize(image, image_size, image_size)
+        return resize(image, image_size, image_size)
     if fit == "crop":
         side = max(1, round(CROP * min(height, width)))
         top, left = (height - side) // 2, (width - side) // 2
-        return _resize(image[top : top + side, left : left + side], image_size, image_size)
+        return resize(image[top : top + side, left : left + side], image_size, image_size)
     scale = image_size / max(height, width)
     height, width = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (image_size - height) // 2, (image_size - width) // 2
     view = np.full((image_size, image_size, 3), PADDING, np.uint8)
-    view[top : top + height, left : left + width] = _resize(image, width, height)
+    view[top : top + height, left : left + width] = resize(image, width, height)
     return view
 
 
@@ -141,18 +112,6 @@ def _mirror(image):
 
 # Each view of a list is predicted, and the predictions are averaged.
 TEST_TIME_VIEWS = {"none": [_identity], "flip": [_identity, _mirror]}
-
-
-def _resize(image, width, height):
-    """Resize without aliasing: averaging areas where the image shrinks to half or less, else linear.
-
-    Measured with ResNet-50 and MobileNetV2 on 100 ImageNet photos, linear was two photos ahead of areas for less
-    shrinking.
-    """
-    if image.shape[:2] == (height, width):
-        return np.ascontiguousarray(image)
-    halves = image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if halves else cv2.INTER_LINEAR)
 
 
 def _check_fit(fit):
@@ -181,29 +140,59 @@ def _named(policy):
     return list(policy)
 
 
+def _crops(op):
+    """Tell whether an op is a random crop of the whole image, so that none needs to be made before."""
+    return op["op"] == "RandomSquare" or (op["op"] == "RandomResizedCrop" and op.get("p", 1.0) == 1.0)
+
+
+def _make_part(position, op, image_size):
+    """Return the function of `(image, seed)` that applies one op.
+
+    Each op gets a seed of its own. In albumentations' own pipelines (2.0.8) all ops start from the same one, and with
+    it from the same first draw: what flips would always rotate, too, and be cropped closely.
+    """
+    made = _make_op(position, op, image_size)
+    if op["op"] in OWN_OPS:
+        return lambda image, seed: made(image, np.random.default_rng(seed))
+
+    def apply(image, seed):
+        made.set_random_seed(seed)
+        return made(image=image)["image"]
+
+    return apply
+
+
 def _make_op(position, op, image_size):
-    """Build one transform, refusing unknown names and arguments, which albumentations would only warn of."""
-    where, library = f"`augment.{position}`", _albumentations()
-    known = _known_ops(library)
-    if op["op"] not in known:
-        raise RecipeError(f"{where}: unknown op {op['op']!r}.{did_you_mean(op['op'], known)}")
-    arguments = list(inspect.signature(known[op["op"]].__init__).parameters)[1:]
-    settings = {name: _tuples(value) for name, value in op.items() if name != "op"}
-    for name in settings:
-        if name not in arguments:
-            hint = did_you_mean(name, arguments)
-            raise RecipeError(f"{where}: {op['op']} takes {', '.join(arguments)}. Received: {name!r}.{hint}")
-    defaults = {"size": (image_size, image_size), "area_for_downscale": "image"}  # the latter: no aliasing
-    settings = {name: value for name, value in defaults.items() if name in arguments} | settings
+    """Build one op, refusing unknown names and arguments, which albumentations would only warn of."""
+    where, name = f"`augment.{position}`", op["op"]
+    if name in OWN_OPS:
+        maker, always = OWN_OPS[name], {}
+        arguments = list(inspect.signature(maker).parameters)
+    else:
+        known = _known_ops(_albumentations())
+        if name not in known:
+            raise RecipeError(f"{where}: unknown op {name!r}.{did_you_mean(name, [*known, *OWN_OPS])}")
+        maker, always = known[name], {"strict": True}
+        arguments = list(inspect.signature(maker.__init__).parameters)[1:]
+    settings = {setting: _tuples(value) for setting, value in op.items() if setting != "op"}
+    for setting in settings:
+        if setting not in arguments:
+            hint = did_you_mean(setting, arguments)
+            taken = ", ".join(arguments) or "no settings"
+            raise RecipeError(f"{where}: {name} takes {taken}. Received: {setting!r}.{hint}")
+    defaults = {"size": (image_size, image_size), "image_size": image_size, "area_for_downscale": "image"}
+    settings = {setting: value for setting, value in defaults.items() if setting in arguments} | settings
     try:
-        return known[op["op"]](**settings, strict=True)
+        return maker(**settings, **always)
     except (ValueError, TypeError) as error:
-        raise RecipeError(f"{where}: {op['op']}: {_reason(error)}") from None
+        raise RecipeError(f"{where}: {name}: {_reason(error)}") from None
 
 
 def _try_op(position, op, image_size):
     """Refuse an op that can't turn a uint8 image into another, such as one that needs masks or makes floats."""
     made = _make_op(position, op, image_size)
+    if op["op"] in OWN_OPS:
+        return
     made.p = 1.0
     try:
         result = made(image=np.full((image_size, image_size, 3), PADDING, np.uint8))["image"]
