@@ -106,13 +106,27 @@ CSVS = {
     "only a header": ("path,label\n", "the CSV has no rows"),
     "no path": ("file,label\na/0.png,a\n", "no column 'path'; the columns are file, label."),
     "no label": ("path,lable\na/0.png,a\n", "no column 'label'; the columns are path, lable. Did you mean 'lable'?"),
-    "other label": ("path,species\na/0.png,a\n", "`--task species=single_label` names another label column."),
+    "other label": ("path,species\na/0.png,a\n", "To name a label column, add `--task species=single_label`"),
+    "other labels": (
+        "path,split,cells,count\na/0.png,train,x y,0.5\na/1.png,train,x,2\nb/0.png,test,y,3\n",
+        "no column 'label'; the columns are path, split, cells, count. To name a label column, add "
+        "`--task cells=multilabel` or `--task cells=single_label`; "
+        "`--task count=regression` or `--task count=single_label`",
+    ),
+    "ambiguous labels": (
+        "path,label\na/0.png,x y\na/1.png,x\nb/0.png,y\n",
+        "labels.csv: the column 'label' is ambiguous: 'x y' may be one class, or 2 labels at once. Say what it holds "
+        "with `--task label=multilabel` or `--task label=single_label`",
+    ),
+    "ambiguous numbers": (
+        "path,label\na/0.png,1.5\na/1.png,2\n",
+        "its cells are numbers, not all of them whole. Say what it holds with `--task label=regression`",
+    ),
     "missing files": (
         "path,label\na/0.png,a\na/7.png,a\nb/8.png,b\n",
         "2 of 3 files are missing, first 'a/7.png' in line 3",
     ),
-    "empty label": ("path,label\na/0.png,a\na/1.png,\n", "line 3: the 'label' is empty"),
-    "short row": ("path,label\na/0.png,a\na/1.png\n", "line 3: the 'label' is empty"),
+    "no labels": ("path,label\na/0.png,\na/1.png\n", "none of the 2 images has a label (label)"),
     "long row": ("path,label\na/0.png,a,b\n", "line 2: more cells than columns"),
     "empty path": ("path,label\n,a\n", "line 2: the 'path' is empty"),
     "twice": ("path,label\na/0.png,a\na/0.png,b\n", "line 3: a/0.png stands already in line 2"),
@@ -130,6 +144,20 @@ def test_csvs(root, text, fragment):
     refuse(root / "labels.csv", fragment)
 
 
+def test_columns_that_cannot_be_read_or_learnt(root):
+    paint(root, numbered("a", "b"))
+    names = numbered("a", "b")
+    for cells, kind, said in (
+        (["1", "x"] * 4, "regression", "line 3: 'label' must be a finite number such as 12.5. Received: 'x'"),
+        (["2"] * 8, "regression", "`label` is 2 for all training images: there is nothing to learn"),
+        (["x", "x y"] * 4, "multilabel", "label 'x' of `label` is on all training images"),
+        (["x", "-|x"] * 4, "multilabel", "line 3: 'label' must hold labels, or '-' alone for none of them"),
+    ):
+        rows = [f"{name},{cell}" for name, cell in zip(names, cells, strict=True)]
+        (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
+        refuse(root / "labels.csv", said, tasks={"label": kind})
+
+
 def test_csv_that_is_not_text(root):
     (root / "labels.csv").write_bytes("path,label\ncafé.png,a".encode("latin-1"))
     refuse(root / "labels.csv", "not UTF-8 text (byte 14)")
@@ -142,6 +170,7 @@ def test_tasks(root):
     refuse(root, "Did you mean 'single_label'?", tasks={"label": "single-label"})
     refuse(root, "only a CSV has label columns", tasks={"species": "single_label"})
     refuse(root, "has a meaning of its own", tasks={"split": "single_label"})
+    refuse(root, "class folders are single labels; other kinds take a CSV", tasks={"label": "multilabel"})
 
 
 IMAGES = np.zeros((6, 4, 4, 3), np.uint8)
@@ -157,6 +186,11 @@ ARRAYS = {
     "lengths": ((IMAGES, range(5)), "6 images and 5 labels"),
     "one-hot": ((IMAGES, np.eye(6)), "labels.argmax(axis=1)"),
     "float labels": ((IMAGES, np.arange(6) / 2), "whole numbers or strings. Received: 0.0"),
+    "numbers": ((IMAGES, np.arange(6) / 2), 'numbers to predict are of the kind "regression"'),
+    "two tasks": (
+        (IMAGES, {"one": range(6), "two": range(6)}),
+        "labels of the tasks label are needed. Received: one, two",
+    ),
     "empty label": ((IMAGES, ["a", "b", "", "a", "b", "a"]), "label 2 is empty"),
     "odd image": (([np.zeros((4, 4), np.uint8), np.zeros(4, np.uint8)], [0, 1]), "image 1 must be (height, width"),
     "empty list": (([], []), "no images"),
@@ -168,6 +202,22 @@ ARRAYS = {
 @pytest.mark.parametrize(("source", "fragment"), ARRAYS.values(), ids=ARRAYS)
 def test_arrays(source, fragment):
     refuse(source, fragment)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "fragment"),
+    [
+        (range(6), "multilabel", "must have the shape (n, classes). Received: (6,)"),
+        (np.eye(6) / 2, "multilabel", "each row of labels must hold 0 and 1"),
+        ([[0, -1], *[[0, 1]] * 5], "multilabel", "each row of labels must hold 0 and 1, or be -1 throughout"),
+        (np.eye(5), "multilabel", "6 images and 5 labels"),
+        (np.eye(6), "regression", "must have the shape (n,). Received: (6, 6)"),
+        (["a"] * 6, "regression", "must be finite numbers"),
+        ([np.inf] * 6, "regression", "must be finite numbers"),
+    ],
+)
+def test_arrays_of_another_kind(labels, kind, fragment):
+    refuse((IMAGES, labels), fragment, tasks={"label": kind})
 
 
 def test_npz(root):

@@ -10,7 +10,14 @@ import pytest
 from tlkit.data.augment import CROP, evaluation_view, training_view, view_seed
 from tlkit.data.decode import decode
 from tlkit.data.index import load
-from tlkit.data.pipeline import Views, evaluation_batches, side_needed, steps_per_epoch, training_batches
+from tlkit.data.pipeline import (
+    Views,
+    balanced_order,
+    evaluation_batches,
+    side_needed,
+    steps_per_epoch,
+    training_batches,
+)
 from tlkit.errors import DataError
 
 
@@ -223,3 +230,41 @@ def test_grain_is_imported_in_silence():
     code = "import tlkit.data.pipeline, sys; print('tensorflow' in sys.modules, 'albumentations' in sys.modules)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("False False", "")
+
+
+CLASSES = np.array([0] * 50 + [1] * 7 + [3] * 2 + [-1] * 5)  # nobody has class 2
+
+
+def test_balanced_epochs_draw_every_class_and_its_images_equally_often():
+    total = np.zeros(len(CLASSES), int)
+    for epoch in range(30):
+        order = balanced_order(CLASSES, 5, epoch)
+        assert (order.shape, order.dtype) == ((64,), np.int64)
+        drawn = np.bincount(order, minlength=64)
+        total += drawn
+        by_class = [drawn[number == CLASSES].sum() for number in (0, 1, 3)]
+        assert sorted(by_class) == [21, 21, 22]  # 64 draws, three classes
+        for number in (0, 1, 3):
+            assert np.ptp(drawn[number == CLASSES]) <= 1
+            assert np.ptp(total[number == CLASSES]) <= 1  # over all epochs, too
+        assert (drawn[CLASSES == -1] == 0).all()
+    assert [total[number == CLASSES].sum() for number in (0, 1, 3)] == [640, 640, 640]
+
+
+def test_balanced_epochs_are_a_function_of_seed_and_epoch():
+    orders = {(seed, epoch): balanced_order(CLASSES, seed, epoch) for seed in (0, 1) for epoch in range(3)}
+    assert len({order.tobytes() for order in orders.values()}) == 6
+    for (seed, epoch), order in reversed(orders.items()):
+        assert np.array_equal(balanced_order(CLASSES, seed, epoch), order)
+    positions = np.flatnonzero(CLASSES[orders[0, 0]] == 3)  # well mixed: not one class after the other
+    assert np.ptp(positions) > 40
+
+
+def test_balanced_data_are_drawn_once_each():
+    classes = np.arange(60) % 4
+    assert np.array_equal(np.sort(balanced_order(classes, 0, 2)), np.arange(60))
+
+
+def test_balancing_without_labels_is_refused():
+    with pytest.raises(DataError, match="all are missing"):
+        balanced_order(np.full(4, -1), 0, 0)

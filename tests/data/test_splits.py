@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlkit.data.splits import FRACTIONS, assign, carve, folds_of, need_groups, unite
+from tlkit.data.splits import FRACTIONS, assign, carve, folds_of, need_groups, need_training_labels, unite
 from tlkit.errors import DataError
 from tlkit.tasks import Task
 
@@ -116,3 +116,72 @@ def test_too_few_groups_are_named():
     need_groups([0, 1, 2, 3, 4, 5], labels, tasks, 3, "splitting")
     with pytest.raises(DataError, match="class 'dog' has 3 usable images in 2 groups; splitting takes at least 3"):
         need_groups([0, 1, 2, 3, 4, 4], labels, tasks, 3, "splitting")
+
+
+def test_each_of_several_labels_is_stratified():
+    hits = np.random.default_rng(0).random((400, 3)) < [0.8, 0.3, 0.05]
+    split = assign(names(400), range(400), {"cells": hits.astype(np.int8)}, FRACTIONS, seed=0)
+    for part, share in FRACTIONS.items():
+        for label in range(3):
+            assert abs((split[hits[:, label]] == part).sum() - share * hits[:, label].sum()) <= 4
+    assert {part for part, hit in zip(split, hits[:, 2], strict=True) if hit} == set(FRACTIONS)
+
+
+def test_numbers_are_stratified_by_their_size():
+    numbers = np.random.default_rng(0).lognormal(size=500)
+    split = assign(names(500), range(500), {"age": numbers}, FRACTIONS, seed=0)
+    for fifth in np.array_split(np.argsort(numbers), 5):
+        assert Counter(split[fifth].tolist()) == {"train": 70, "val": 15, "test": 15}
+
+
+def test_items_without_labels_are_dealt_out_evenly():
+    numbers = np.where(np.arange(200) < 100, np.nan, np.arange(200.0))
+    rows = np.where(np.arange(200)[:, None] < 100, -1, 0) * np.ones((1, 3), int)
+    for labels in (
+        {"age": numbers},
+        {"cells": rows.astype(np.int8)},
+        {"kind": np.minimum(np.arange(200) // 100, 1) - 1},
+    ):
+        split = assign(names(200), range(200), labels, FRACTIONS, seed=0)
+        for half in (split[:100], split[100:]):
+            assert Counter(half.tolist()) == pytest.approx({"train": 70, "val": 15, "test": 15}, abs=1)
+
+
+def test_missing_classes_count_for_nothing():
+    labels = {"kind": np.array([0] * 20 + [1] * 20 + [-1] * 20)}
+    tasks = {"kind": Task("single_label", ("a", "b"))}
+    need_groups(range(60), labels, tasks, 3, "splitting")
+    split = assign(names(60), range(60), labels, FRACTIONS, seed=0)
+    for label in range(2):
+        assert Counter(split[labels["kind"] == label].tolist()) == {"train": 14, "val": 3, "test": 3}
+
+
+SPLIT = np.array(["train", "train", "train", "test"])
+CLASSES = Task("single_label", ("a", "b"))
+LABELS = Task("multilabel", ("a",))
+NUMBERS = Task("regression")
+UNTRAINABLE = {
+    "class": ([0, 0, -1, 1], CLASSES, "class 'b' of `t` has no training images (it has images in test): x"),
+    "no class": ([-1, -1, -1, 1], CLASSES, "`t` is missing for all training images: x"),
+    "label": ([[0], [0], [-1], [1]], LABELS, "label 'a' of `t` has no training images (it has images in test): x"),
+    "label on all": ([[1], [1], [-1], [0]], LABELS, "label 'a' of `t` is on all training images: x"),
+    "constant": ([2.5, np.nan, 2.5, 3], NUMBERS, "`t` is 2.5 for all training images: there is nothing to learn"),
+    "no number": ([np.nan, np.nan, np.nan, 3], NUMBERS, "`t` is missing for all training images: x"),
+}
+
+
+@pytest.mark.parametrize(("labels", "task", "said"), UNTRAINABLE.values(), ids=UNTRAINABLE)
+def test_what_cannot_be_learnt_from_the_training_images_is_refused(labels, task, said):
+    with pytest.raises(DataError) as caught:
+        need_training_labels(SPLIT, {"t": np.array(labels)}, {"t": task}, "x")
+    assert str(caught.value).startswith(said)
+
+
+def test_what_can_be_learnt_passes():
+    labels = {
+        "one": np.array([0, 1, -1, 1]),
+        "cells": np.array([[1], [0], [-1], [1]]),
+        "age": np.array([1, 2, np.nan, 2]),
+    }
+    tasks = {"one": Task("single_label", ("a", "b")), "cells": Task("multilabel", ("a",)), "age": Task("regression")}
+    need_training_labels(SPLIT, labels, tasks, "x")

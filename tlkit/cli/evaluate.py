@@ -27,20 +27,44 @@ def evaluate(run, data, tta, as_json):
 
 
 def print_tables(result):
-    """Print the headline and a table per class for each task of a `Result`."""
+    """Print each task's headline, what else there is to say of it, and a table per class, for a `Result`."""
     from tlkit.cli.tables import print_table
     from tlkit.cli.training import headline
 
     for name, entry in result.metrics["tasks"].items():
-        what = result.split if name == "label" else f"{result.split} {name}"
-        click.echo(headline(what, entry, result.metrics["used_for"]))
-        top5 = "" if entry["top5"] is None else f"top-5 {entry['top5']:.3f}, "
-        click.echo(
-            f"{top5}macro F1 {entry['macro_f1']:.3f}, loss {result.metrics['loss']:.3f}, "
-            f"calibration error {entry['ece']:.3f}"
-        )
-        rows = [
-            (label, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["support"])
-            for label, row in entry["per_class"].items()
-        ]
-        print_table(("class", "precision", "recall", "F1", "images"), rows)
+        click.echo(headline(result.split, name, entry, result.metrics["used_for"]))
+        if not entry["n_labelled"]:
+            continue
+        figures = [f"{words} {entry[key]:.3f}" for key, words in _FIGURES.items() if entry.get(key) is not None]
+        click.echo(", ".join(figures))
+        if "per_class" in entry:
+            columns = _RANKING | _COLUMNS if entry["kind"] == "multilabel" else _COLUMNS
+            rows = [
+                (label, *(_cell(row[key]) for key in columns), row["support"])
+                for label, row in entry["per_class"].items()
+            ]
+            print_table(("class", *columns.values(), "images"), rows)
+    click.echo(f"loss {result.metrics['loss']:.3f}")
+
+
+_FIGURES = {
+    "top5": "top-5",
+    "macro_f1": "macro F1",
+    "subset_accuracy": "all labels right",
+    "ece": "calibration error",
+    "rmse": "root mean squared error",
+    "r2": "R squared",
+}
+_COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1"}
+_RANKING = {
+    "average_precision": "average precision",
+    "average_precision_interval": "95 % interval",
+    "constant_average_precision": "constant",
+    "roc_auc": "ROC AUC",
+}
+
+
+def _cell(figure):
+    if figure is None:
+        return ""
+    return " to ".join(f"{bound:.3f}" for bound in figure) if isinstance(figure, list) else f"{figure:.3f}"

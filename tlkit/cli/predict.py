@@ -31,23 +31,27 @@ def predict(run, paths, top, as_json, csv_file):
 
 
 def _as_json(prediction, top):
-    tasks = {
-        name: {
-            "prediction": answer.label,
-            "probability": answer.probability,
-            "top": [{"class": label, "probability": p} for label, p in list(answer.probabilities.items())[:top]],
-        }
-        for name, answer in prediction.answers.items()
+    return {
+        "path": prediction.path,
+        "tasks": {name: _entry(answer, top) for name, answer in prediction.answers.items()},
     }
-    return {"path": prediction.path, "tasks": tasks}
+
+
+def _entry(answer, top):
+    if answer.kind == "regression":
+        return {"prediction": answer.value}
+    ranked = [{"class": label, "probability": p} for label, p in list(answer.probabilities.items())[:top]]
+    if answer.kind == "multilabel":
+        return {"prediction": list(answer.labels), "top": ranked}
+    return {"prediction": answer.label, "probability": answer.probability, "top": ranked}
 
 
 def _print_table(predictions, top):
     from tlkit.cli.tables import print_table
 
     header = ["image"]
-    for name in predictions[0].answers:
-        header += [name if rank == 0 else f"{rank + 1}." for rank in range(top)]
+    for name, answer in predictions[0].answers.items():
+        header += [name, *(f"{rank}." for rank in _ranks(answer, top))]
     rows = [
         (prediction.path, *(cell for answer in prediction.answers.values() for cell in _cells(answer, top)))
         for prediction in predictions
@@ -55,9 +59,23 @@ def _print_table(predictions, top):
     print_table(header, rows)
 
 
+def _ranks(answer, top):
+    """Return the ranks that have a column of their own: the first class is what a single-label task predicts."""
+    if answer.kind == "regression" or top == 1:
+        return []
+    return range(1 if answer.kind == "multilabel" else 2, top + 1)
+
+
 def _cells(answer, top):
+    from tlkit.data.labels import NO_LABELS
+
+    if answer.kind == "regression":
+        return [f"{answer.value:.4g}"]
     ranked = [f"{label} {probability:.3f}" for label, probability in list(answer.probabilities.items())[:top]]
-    return ranked + [""] * (top - len(ranked))
+    if answer.kind == "multilabel":
+        found = ", ".join(f"{label} {answer.probabilities[label]:.3f}" for label in answer.labels) or NO_LABELS
+        ranked = [found, *(ranked if top > 1 else [])]
+    return ranked + [""] * (1 + len(_ranks(answer, top)) - len(ranked))
 
 
 def _write_csv(file, predictions):
@@ -68,12 +86,20 @@ def _write_csv(file, predictions):
 
     header, rows = ["path"], [[prediction.path] for prediction in predictions]
     for name, first in predictions[0].answers.items():
-        classes = sorted(first.probabilities)
+        classes = [] if first.kind == "regression" else sorted(first.probabilities)
         header += [f"{name}.prediction", *(f"{name}.{label}" for label in classes)]
         for row, prediction in zip(rows, predictions, strict=True):
             answer = prediction.answers[name]
-            row += [answer.label, *(f"{answer.probabilities[label]:.7g}" for label in classes)]
+            row += [_predicted(answer), *(f"{answer.probabilities[label]:.7g}" for label in classes)]
     try:
         run_folder.write_csv(Path(file), header, rows)
     except OSError as error:
         raise TlkitError(f"--csv {file}: can't write it: {error.strerror}. Choose another file.") from None
+
+
+def _predicted(answer):
+    from tlkit.data.labels import JOINT, NO_LABELS
+
+    if answer.kind == "regression":
+        return f"{answer.value:.7g}"
+    return answer.label if answer.kind == "single_label" else JOINT.join(answer.labels) or NO_LABELS

@@ -4,6 +4,7 @@ import zipfile
 
 import numpy as np
 
+from tlkit.data.labels import Column, read_classes
 from tlkit.data.listing import Listing
 from tlkit.errors import DataError
 
@@ -19,14 +20,15 @@ NPZ_LAYOUTS = (
 )
 
 
-def list_npz(path):
+def list_npz(path, kinds):
     """List an .npz file with `images, labels`, or `x_train, y_train[, x_val, y_val][, x_test, y_test]`.
 
     Args:
         path: Absolute path of the file.
+        kinds: Dict of the one task "label" to its kind.
 
     Returns:
-        `Listing` with the task "label".
+        `Listing`.
 
     Raises:
         DataError: If the file or its arrays can't be used.
@@ -39,22 +41,25 @@ def list_npz(path):
                 parts = [part for part in layout if part[0] in archive and part[1] in archive]
                 if parts and parts[0] == layout[0]:
                     loaded = [(archive[images], archive[labels], split) for images, labels, split in parts]
-                    return _listing(str(path), loaded)
+                    return _listing(str(path), loaded, kinds)
             names = ", ".join(archive.files) or "nothing"
     except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path}: not an .npz file that can be read: {_one_line(error)}") from None
     raise DataError(f"{path}: expected the arrays images, labels or x_train, y_train, x_test, y_test; it has {names}")
 
 
-def list_arrays(source):
+def list_arrays(source, kinds):
     """List `(images, labels)`, or `((x_train, y_train), (x_test, y_test))` as Keras' datasets come.
 
     Args:
         source: A pair; images are uint8 `(n, height, width)`, `(n, height, width, 1 or 3)` or a list of such single
-            images of any sizes; labels are whole numbers or strings `(n,)`.
+            images of any sizes; labels are an array, or a dict of task to array. By kind of task they are whole numbers
+            or strings `(n,)`, never missing; 0 and 1 `(n, classes)`, a row of -1 where they are missing; or numbers
+            `(n,)`, NaN where missing.
+        kinds: Dict of task to its kind; `"auto"` is single label.
 
     Returns:
-        `Listing` with the task "label".
+        `Listing`.
 
     Raises:
         DataError: If shapes, types or lengths can't be used.
@@ -66,24 +71,42 @@ def list_arrays(source):
         )
     if all(isinstance(part, tuple) and len(part) == 2 for part in source):
         (x_train, y_train), (x_test, y_test) = source
-        return _listing("arrays", [(x_train, y_train, "train"), (x_test, y_test, "test")])
-    return _listing("arrays", [(*source, None)])
+        return _listing("arrays", [(x_train, y_train, "train"), (x_test, y_test, "test")], kinds)
+    return _listing("arrays", [(*source, None)], kinds)
 
 
-def _listing(source, parts):
-    paths, labels, split, images = [], [], [], []
-    for part_images, part_labels, name in parts:
-        where = source if name is None else f"{source} ({name})"
+def _listing(source, parts, kinds):
+    paths, split, images, labels = [], [], [], {name: [] for name in kinds}
+    for part_images, part_labels, part in parts:
+        where = source if part is None else f"{source} ({part})"
         checked = _check_images(where, part_images)
-        texts = _label_texts(where, part_labels, len(checked))
-        prefix = f"{name}/" if name else ""
+        by_task = part_labels if isinstance(part_labels, dict) else {"label": part_labels}
+        if set(by_task) != set(kinds):
+            received = ", ".join(map(str, by_task))
+            raise DataError(f"{where}: labels of the tasks {', '.join(kinds)} are needed. Received: {received}")
+        for name, kind in kinds.items():
+            of_task = where if name == "label" else f"{where}, {name}"
+            labels[name].append(_READERS[kind](of_task, by_task[name], len(checked)))
+        prefix = f"{part}/" if part else ""
         digits = len(str(max(len(checked) - 1, 0)))
         paths += [f"{prefix}{i:0{digits}d}" for i in range(len(checked))]
-        labels += texts
-        split += [name] * len(checked)
+        split += [part] * len(checked)
         images.append(checked)
     together = images[0] if len(images) == 1 else [image for part in images for image in part]
-    return Listing(source, None, paths, {"label": labels}, split if split[:1] != [None] else None, None, together)
+    columns = {name: _column(source, kinds[name], values) for name, values in labels.items()}
+    return Listing(source, None, paths, columns, split if split[:1] != [None] else None, None, together)
+
+
+def _column(source, kind, parts):
+    """Return the `Column` of labels that come in parts, each as its reader gave them."""
+    if kind == "regression":
+        return Column(kind, (), np.concatenate(parts))
+    if kind != "multilabel":
+        return read_classes([text for part in parts for text in part])
+    widths = {part.shape[1] for part in parts}
+    if len(widths) > 1:
+        raise DataError(f"{source}: labels need the same columns in all parts. Received: {sorted(widths)} columns")
+    return Column(kind, tuple(map(str, range(widths.pop()))), np.concatenate(parts))
 
 
 def as_rgb(image):
@@ -133,19 +156,56 @@ def _label_texts(where, labels, n):
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1:
-        advice = ": one-hot labels become class numbers by labels.argmax(axis=1)" if labels.ndim == 2 else ""
+    if labels.ndim == 2:
+        advice = ': one-hot labels become class numbers by labels.argmax(axis=1), several at once are "multilabel"'
         raise DataError(f"{where}: labels must have the shape (n,). Received: {labels.shape}{advice}")
-    if len(labels) != n:
-        raise DataError(f"{where}: as many labels as images are needed. Received: {n} images and {len(labels)} labels")
-    values = labels.tolist()
+    values = _check_shape(where, labels, n, axes=1).tolist()
     odd = [value for value in values if not isinstance(value, int | str | bytes)]
     if odd:
-        raise DataError(f"{where}: labels must be whole numbers or strings. Received: {odd[0]!r} ({labels.dtype})")
+        advice = ': numbers to predict are of the kind "regression"' if labels.dtype.kind == "f" else ""
+        raise DataError(
+            f"{where}: labels must be whole numbers or strings. Received: {odd[0]!r} ({labels.dtype}){advice}"
+        )
     texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value).strip() for value in values]
     if "" in texts:
         raise DataError(f"{where}: label {texts.index('')} is empty")
     return texts
+
+
+def _label_rows(where, labels, n):
+    labels = _check_shape(where, np.asarray(labels), n, axes=2)
+    missing = (labels == -1).all(axis=1)
+    if not np.isin(labels[~missing], (0, 1)).all():
+        raise DataError(f"{where}: each row of labels must hold 0 and 1, or be -1 throughout where they are missing")
+    return labels.astype(np.int8)
+
+
+def _numbers(where, labels, n):
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    labels = _check_shape(where, labels, n, axes=1)
+    if labels.dtype.kind not in "iuf" or np.isinf(labels).any():
+        raise DataError(f"{where}: labels must be finite numbers, or NaN where they are missing ({labels.dtype})")
+    return labels.astype(np.float64)
+
+
+_READERS = {
+    "auto": _label_texts,
+    "single_label": _label_texts,
+    "multilabel": _label_rows,
+    "regression": _numbers,
+}
+
+
+def _check_shape(where, labels, n, axes):
+    """Return labels that have so many axes and a row per image."""
+    if labels.ndim != axes:
+        expected = "(n,)" if axes == 1 else "(n, classes)"
+        raise DataError(f"{where}: labels must have the shape {expected}. Received: {labels.shape}")
+    if len(labels) != n:
+        raise DataError(f"{where}: as many labels as images are needed. Received: {n} images and {len(labels)} labels")
+    return labels
 
 
 def _one_line(error):

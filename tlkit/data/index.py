@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.data.arrays import as_rgb, list_arrays, list_npz
-from tlkit.data.listing import class_names, find_source, group_by_regex, list_csv, list_folder
-from tlkit.data.splits import FRACTIONS, assign, carve, folds_of, need_groups, unite
+from tlkit.data.labels import label_texts, labelled, with_scale
+from tlkit.data.listing import find_source, group_by_regex, list_csv, list_folder
+from tlkit.data.splits import FRACTIONS, assign, carve, folds_of, need_groups, need_training_labels, unite
 from tlkit.errors import DataError, did_you_mean
 from tlkit.tasks import KINDS, NAME, Task
 
@@ -30,7 +31,7 @@ class Data:
         paths: Names of the images, with "/" between folders, in a fixed order.
         images: uint8 array or list of uint8 arrays; None where the images are files.
         tasks: Dict of name to `Task`.
-        labels: Dict of task to int32 array `(n,)` of class indices.
+        labels: Dict of task to its labels, encoded as `Task` says; every image has one for at least one task.
         split: Array `(n,)` of "train", "val" or "test".
         splits_given: Whether the source itself said which images are for testing or validation.
         groups: One key per image; images with the same key never straddle splits that we made.
@@ -100,8 +101,10 @@ def load(source, *, tasks=None, group_by=None, seed=0, progress=None, split=True
     """Load and audit labelled images, and split them where the source doesn't.
 
     Args:
-        source: Folder, CSV or .npz file, `(images, labels)`, or `((x_train, y_train), (x_test, y_test))`.
-        tasks: Dict of label column to kind, for a CSV; default `{"label": "single_label"}`.
+        source: Folder, CSV or .npz file, `(images, labels)`, or `((x_train, y_train), (x_test, y_test))`; labels are an
+            array, or a dict of task to array.
+        tasks: Dict of label column to kind; `"auto"` is single label, unless the column looks like something else,
+            which is refused. Default `{"label": "auto"}`.
         group_by: Regular expression on the relative path; images with equal first groups stay in one split.
         seed: Integer that decides the splits.
         progress: Function of `(done, total)` files checked, called from this thread.
@@ -118,33 +121,35 @@ def load(source, *, tasks=None, group_by=None, seed=0, progress=None, split=True
         >>> data.counts()
         {'train': 238, 'val': 51, 'test': 52}
     """
-    kinds = _check_kinds(tasks)
-    listing = _list(source, kinds)
+    listing = _list(source, _check_kinds(tasks))
+    _leave_out_unlabelled(listing)
     if group_by is not None:
         listing.groups = group_by_regex(listing.paths, group_by)
     hashes, usable = _audit(listing, progress)
     if not usable:
+        first = listing.findings[-len(listing.paths)]  # those before it were found without opening a file
         raise DataError(
             f"{listing.source}: none of the {len(listing.paths)} images can be used; first "
-            f"{listing.findings[0]['path']}: {listing.findings[0]['problem']}"
+            f"{first['path']}: {first['problem']}"
         )
     if not split:
         listing.split = ["test"] * len(listing.paths)
     try:
-        data = _index(listing, hashes, usable, kinds, seed, make_splits=split)
+        data = _index(listing, hashes, usable, seed, make_splits=split)
     except DataError as error:
         raise DataError(f"{listing.source}: {error}") from None
     return replace(data, seed=seed, group_by=group_by or "")
 
 
 def with_split(data, split):
-    """Return `data` with another assignment of splits.
+    """Return `data` with another assignment of splits, and the scale that its training images give tasks of numbers.
 
     Args:
         data: `Data`.
         split: Array `(n,)` of "train", "val", "test".
     """
-    changed = replace(data, split=np.asarray(split, "<U5"), splits_given=False)
+    split = np.asarray(split, "<U5")
+    changed = replace(data, split=split, splits_given=False, tasks=_scaled(data.tasks, data.labels, split))
     return replace(changed, fingerprint=_fingerprint(changed))
 
 
@@ -161,24 +166,32 @@ def fold_splits(data, folds, seed):
         grouped.
 
     Raises:
-        DataError: If there are fewer than two folds, or a class has fewer than three groups.
+        DataError: If there are fewer than two folds, a class has fewer than three groups, or a task can't be learnt
+            from the training images of a fold.
     """
     if folds < 2:
         raise DataError(f"--folds must be at least 2. Received: {folds}")
     need_groups(data.groups, data.labels, data.tasks, 3, "cross-validation")
-    return folds_of(data.paths, data.groups, data.labels, folds, seed)
+    splits = folds_of(data.paths, data.groups, data.labels, folds, seed)
+    for split in splits:
+        need_training_labels(split, data.labels, data.tasks, "add images, or use fewer folds")
+    return splits
 
 
 def split_for_deployment(data, seed):
     """Return a split of all images into "train" (85 %) and "val" (15 %), to train the model that is shipped."""
     need_groups(data.groups, data.labels, data.tasks, 2, "holding out a validation slice")
-    return carve(data.paths, data.groups, data.labels, np.full(len(data), "train", "<U5"), seed)
+    split = carve(data.paths, data.groups, data.labels, np.full(len(data), "train", "<U5"), seed)
+    need_training_labels(split, data.labels, data.tasks, "add images")
+    return split
 
 
 def _check_kinds(tasks):
-    kinds = dict(tasks or {"label": "single_label"})
+    if tasks is not None and not isinstance(tasks, dict):
+        raise DataError(f"tasks: expected a dict of column to kind. Received: {tasks!r}")
+    kinds = dict(tasks or {"label": "auto"})
     for name, kind in kinds.items():
-        if kind not in KINDS:
+        if kind not in (*KINDS, "auto"):
             known = ", ".join(KINDS)
             raise DataError(
                 f"--task {name}={kind}: the kind must be one of {known}. Received: {kind!r}.{did_you_mean(kind, KINDS)}"
@@ -199,19 +212,35 @@ def _list(source, kinds):
         path = find_source(source)
         suffix = path.suffix.lower() if path.is_file() else None
     if suffix == ".csv":
-        return list_csv(path, tuple(kinds))
-    if tuple(kinds) != ("label",):
-        raise DataError(
-            f"--task {next(iter(kinds))}: only a CSV has label columns; folders and arrays have one task, `label`"
-        )
+        return list_csv(path, kinds)
     if path is None:
-        return list_arrays(source)
+        return list_arrays(source, kinds)
+    name, kind = next(iter(kinds.items()))
+    if tuple(kinds) != ("label",):
+        raise DataError(f"--task {name}: only a CSV has label columns; folders and .npz files have one task, `label`")
     if suffix == ".npz":
-        return list_npz(path)
+        return list_npz(path, kinds)
+    if kind not in ("single_label", "auto"):
+        raise DataError(f"--task {name}={kind}: class folders are single labels; other kinds take a CSV")
     try:
         return list_folder(path)
     except PermissionError as error:
         raise DataError(f"{error.filename}: this folder may not be read; mend its permissions") from None
+
+
+def _leave_out_unlabelled(listing):
+    """Take the items out of a listing that have no label for any task, and add them to its findings."""
+    known = np.any([labelled(column.values) for column in listing.labels.values()], axis=0)
+    if known.all():
+        return
+    if not known.any():
+        raise DataError(f"{listing.source}: none of the {len(known)} images has a label ({', '.join(listing.labels)})")
+    kept = np.flatnonzero(known).tolist()
+    listing.findings += [{"path": listing.paths[i], "problem": "no label"} for i in np.flatnonzero(~known)]
+    listing.labels = {name: column._replace(values=column.values[kept]) for name, column in listing.labels.items()}
+    for name in ("paths", "split", "groups", "images"):
+        if (values := getattr(listing, name)) is not None:
+            setattr(listing, name, values[kept] if isinstance(values, np.ndarray) else [values[i] for i in kept])
 
 
 def _audit(listing, progress):
@@ -236,18 +265,19 @@ def _hash_array(image):
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
-def _index(listing, hashes, usable, kinds, seed, make_splits):
+def _index(listing, hashes, usable, seed, make_splits):
     """Put together labels, groups and splits of the usable items."""
     paths = [listing.paths[i] for i in usable]
     sha256 = [hashes[i] for i in usable]
     own = [listing.groups[i] or None for i in usable] if listing.groups else [None] * len(usable)
-    tasks, labels = {}, {}
-    for name, kind in kinds.items():
-        tasks[name], labels[name] = _encode(listing, name, kind, usable, fewest_classes=2 if make_splits else 1)
+    # Classes are those that the source names: one that lost all its images must be missed, not forgotten.
+    tasks = {name: Task(column.kind, column.classes) for name, column in listing.labels.items()}
+    labels = {name: column.values[usable] for name, column in listing.labels.items()}
     bound = unite(list(zip(sha256, own, strict=True)))
     groups = [paths[first] for first in bound]
     given = np.array([listing.split[i] for i in usable]) if listing.split else None
     if make_splits:
+        _need_two_classes(tasks)
         split, splits_given = _split(given, paths, groups, labels, tasks, seed)
     else:
         split, splits_given = given.astype("<U5"), False
@@ -256,7 +286,7 @@ def _index(listing, hashes, usable, kinds, seed, make_splits):
         root=listing.root,
         paths=tuple(paths),
         images=listing.images,
-        tasks=tasks,
+        tasks=_scaled(tasks, labels, split),
         labels=labels,
         split=split,
         splits_given=splits_given,
@@ -268,16 +298,16 @@ def _index(listing, hashes, usable, kinds, seed, make_splits):
     return replace(data, fingerprint=_fingerprint(data))
 
 
-def _encode(listing, name, kind, usable, fewest_classes):
-    # Classes are those that the source names: one that lost all its images must be missed, not forgotten.
-    classes = class_names(listing.labels[name])
-    if len(classes) < fewest_classes:
-        raise DataError(
-            f"a classifier needs at least two classes; only {classes[0]!r} was found"
-            + ("" if name == "label" else f" in column {name!r}")
-        )
-    number = {class_name: i for i, class_name in enumerate(classes)}
-    return Task(kind, classes), np.array([number[listing.labels[name][i]] for i in usable], np.int32)
+def _scaled(tasks, labels, split):
+    return {name: with_scale(task, labels[name][split == "train"]) for name, task in tasks.items()}
+
+
+def _need_two_classes(tasks):
+    for name, task in tasks.items():
+        if task.kind == "single_label" and len(task.classes) < 2:
+            found = f"only {task.classes[0]!r}" if task.classes else "none"
+            where = "" if name == "label" else f" in column {name!r}"
+            raise DataError(f"a classifier needs at least two classes; {found} was found{where}")
 
 
 def _split(given, paths, groups, labels, tasks, seed):
@@ -286,13 +316,13 @@ def _split(given, paths, groups, labels, tasks, seed):
     if len(names) < 2:
         need_groups(groups, labels, tasks, 3, "splitting into train, val and test")
         made = assign(paths, groups, labels, FRACTIONS, seed)
-        _no_unknown_classes(made, labels, tasks, "its groups are tied to other classes: make smaller groups")
+        need_training_labels(made, labels, tasks, "add images, or make smaller groups if its own are tied to others")
         return made, False
     if "train" not in names:
         raise DataError(
             f"the splits are {' and '.join(sorted(names))}: there is nothing to train on; add a train split"
         )
-    _no_unknown_classes(given, labels, tasks, "move some to train")
+    need_training_labels(given, labels, tasks, "move some to train")
     if "val" in names:
         return given.astype("<U5"), True
     train = given == "train"
@@ -300,24 +330,16 @@ def _split(given, paths, groups, labels, tasks, seed):
     need_groups(
         [g for g, t in zip(groups, train, strict=True) if t], in_train, tasks, 2, "taking a val split out of train"
     )
-    return carve(paths, groups, labels, given, seed), True
-
-
-def _no_unknown_classes(split, labels, tasks, advice):
-    for name, task in tasks.items():
-        trained = set(labels[name][split == "train"].tolist())
-        for index, class_name in enumerate(task.classes):
-            if index in trained:
-                continue
-            elsewhere = [part for part in SPLITS if (labels[name][split == part] == index).any()]
-            where = f"it has images in {' and '.join(elsewhere)}" if elsewhere else "none of its images can be used"
-            raise DataError(f"class {class_name!r} of `{name}` has no training images ({where}): {advice}")
+    carved = carve(paths, groups, labels, given, seed)
+    need_training_labels(carved, labels, tasks, "add images to train")
+    return carved, True
 
 
 def _oddities(paths, sha256, own, split, labels, tasks):
     """Name identical images and groups that straddle splits, and identical images that are labelled differently."""
     findings = []
     by_hash, by_group = {}, {}
+    texts = [label_texts(task, labels[name]) for name, task in tasks.items()]
     for i, (content, group) in enumerate(zip(sha256, own, strict=True)):
         by_hash.setdefault(content, []).append(i)
         if group is not None:
@@ -328,9 +350,9 @@ def _oddities(paths, sha256, own, split, labels, tasks):
             if split[i] != split[first]:
                 problem = f"identical to {paths[first]}, but in {split[i]} while that is in {split[first]}"
                 findings.append({"path": paths[i], "problem": problem})
-            for name, task in tasks.items():
-                mine, other = task.classes[labels[name][i]], task.classes[labels[name][first]]
-                if mine != other:
+            for of_task in texts:
+                mine, other = of_task[i], of_task[first]
+                if mine and other and mine != other:
                     problem = f"identical to {paths[first]}, but labelled {mine!r} while that is {other!r}"
                     findings.append({"path": paths[i], "problem": problem})
     for group, members in by_group.items():
@@ -343,7 +365,13 @@ def _oddities(paths, sha256, own, split, labels, tasks):
 
 def _fingerprint(data):
     digest = hashlib.sha256()
+    labels = {name: _plain(values) for name, values in data.labels.items()}
     for i, path in enumerate(data.paths):
-        row = [path, data.sha256[i], {name: int(values[i]) for name, values in data.labels.items()}, str(data.split[i])]
+        row = [path, data.sha256[i], {name: values[i] for name, values in labels.items()}, str(data.split[i])]
         digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _plain(values):
+    """Return labels as JSON-able values: missing numbers as None."""
+    return [None if number != number else number for number in values.tolist()] if values.ndim == 1 else values.tolist()

@@ -3,11 +3,11 @@
 import csv
 import os
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tlkit.data.headers import looks_like_image
+from tlkit.data.labels import possible_kinds, read_classes, read_column
 from tlkit.errors import DataError, did_you_mean
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
@@ -23,6 +23,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+MOST_HINTS = 4  # columns that an error proposes
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Listing:
         source: Absolute path, or "arrays".
         root: The folder that `paths` are relative to; None for arrays.
         paths: Names of the items with "/" between folders, unique.
-        labels: Dict of task to one class name per item.
+        labels: Dict of task to `tlkit.data.labels.Column`.
         split: "train", "val" or "test" per item; None if the source has no splits.
         groups: A key per item, "" for none; None if the source names no groups.
         images: uint8 arrays, or None where the images are files.
@@ -86,17 +87,18 @@ def list_folder(root):
     """
     top = _subfolders(root)
     splits = _split_folders(root, top)
-    found = Listing(str(root), root, [], {"label": []}, split=[] if splits else None)
+    found, names = Listing(str(root), root, [], {}, split=[] if splits else None), []
     if splits:
         for folder in top:
             if folder in splits:
-                _add_classes(found, root / folder, splits[folder])
+                _add_classes(found, names, root / folder, splits[folder])
             elif next(images_below(root / folder), None):
                 _leave_out(found, root / folder, "lies beside train/ and isn't a split: its images are left out")
     else:
-        _add_classes(found, root, None)
+        _add_classes(found, names, root, None)
     if not found.paths:
         raise DataError(_no_images(root, splits))
+    found.labels["label"] = read_classes(names)
     return found
 
 
@@ -112,7 +114,8 @@ def _split_folders(root, top):
     return splits if train and _subfolders(train[0]) and not _images_in(train[0]) else {}
 
 
-def _add_classes(found, folder, split):
+def _add_classes(found, labels, folder, split):
+    """Add the images of a folder of class folders, and the class of each to `labels`."""
     loose = _images_in(folder)
     names = _subfolders(folder)
     if loose and names:
@@ -135,7 +138,7 @@ def _add_classes(found, folder, split):
                 found.findings.append({"path": relative, "problem": problem})
                 continue
             found.paths.append(relative)
-            found.labels["label"].append(name)
+            labels.append(name)
             if split:
                 found.split.append(split)
 
@@ -202,12 +205,12 @@ def _is_image(entry):
 # --- CSV -------------------------------------------------------------------------------------------------------------
 
 
-def list_csv(path, task_names):
+def list_csv(path, kinds):
     """List a CSV with the columns `path`, one per task, and optionally `split` and `group`.
 
     Args:
         path: Absolute path of the file; the paths in it are relative to its folder.
-        task_names: Names of the label columns.
+        kinds: Dict of label column to a kind of task, or to `"auto"`.
 
     Returns:
         `Listing`.
@@ -216,30 +219,37 @@ def list_csv(path, task_names):
         DataError: If columns or images are missing, or a cell can't be used; names the line.
     """
     rows = _read_rows(path)
-    header = list(rows[0][1])
-    for column in ("path", *task_names):
-        if column not in header:
-            others = [name for name in header if name not in ("path", "split", "group")]
-            hint = (
-                f" `--task {others[-1]}=single_label` names another label column."
-                if column == "label" and others
-                else ""
-            )
-            near = did_you_mean(column, header)
-            raise DataError(f"{path}: no column {column!r}; the columns are {', '.join(header)}.{near}{hint}")
-    cells = {name: [row[name] for _, row in rows] for name in header}
     lines = [line for line, _ in rows]
-    _no_empty_cells(path, lines, cells, ("path", *task_names))
+    cells = {name: [row[name] for _, row in rows] for name in rows[0][1]}
+    for column in ("path", *kinds):
+        if column not in cells:
+            hint = "" if column == "path" else _hint_at_labels(cells)
+            near = did_you_mean(column, cells)
+            raise DataError(f"{path}: no column {column!r}; the columns are {', '.join(cells)}.{near}{hint}")
+    _no_empty_cells(path, lines, cells["path"])
+    try:
+        labels = {name: read_column(name, cells[name], lines, kind) for name, kind in kinds.items()}
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     _no_repeated_paths(path, lines, cells["path"])
     _no_missing_files(path, lines, cells["path"])
     return Listing(
         source=str(path),
         root=path.parent,
         paths=cells["path"],
-        labels={name: cells[name] for name in task_names},
+        labels=labels,
         split=_splits(path, lines, cells.get("split")),
         groups=cells.get("group"),
     )
+
+
+def _hint_at_labels(cells):
+    """Return what to type to have one of the other columns taken for the labels."""
+    others = [name for name in cells if name not in ("path", "split", "group")][:MOST_HINTS]
+    if not others:
+        return ""
+    flags = [" or ".join(f"`--task {name}={kind}`" for kind in possible_kinds(cells[name])[0]) for name in others]
+    return f" To name a label column, add {'; '.join(flags)}"
 
 
 def _read_rows(path):
@@ -261,11 +271,10 @@ def _read_rows(path):
     return [(line, {name: (cell or "").strip() for name, cell in row.items()}) for line, row in rows]
 
 
-def _no_empty_cells(path, lines, cells, columns):
-    for column in columns:
-        for line, cell in zip(lines, cells[column], strict=True):
-            if not cell:
-                raise DataError(f"{path}: line {line}: the {column!r} is empty; fill it in or remove the row")
+def _no_empty_cells(path, lines, names):
+    for line, name in zip(lines, names, strict=True):
+        if not name:
+            raise DataError(f"{path}: line {line}: the 'path' is empty; fill it in or remove the row")
 
 
 def _no_repeated_paths(path, lines, names):
@@ -319,11 +328,3 @@ def group_by_regex(paths, pattern):
             f"first {unmatched[0]!r}"
         )
     return groups
-
-
-def class_names(values):
-    """Return the distinct class names in order: as numbers if all are whole numbers, else as text."""
-    names = Counter(values)
-    if all(re.fullmatch(r"-?\d+", name) for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))

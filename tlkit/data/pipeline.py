@@ -5,6 +5,7 @@ So any number of threads gives the same stream, and a run resumes by starting at
 
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import metadata
@@ -13,7 +14,10 @@ import numpy as np
 from absl import logging as absl_logging
 
 from tlkit.data import decode
-from tlkit.data.augment import CROP, INTERPOLATION, POLICIES, VIEWS, evaluation_view, training_view, view_seed
+from tlkit.data.augment import CROP, VIEWS, evaluation_view, training_view, view_seed
+from tlkit.data.policies import POLICIES
+from tlkit.data.resize import INTERPOLATION
+from tlkit.errors import DataError
 from tlkit.run import usable_cpus
 
 _verbosity = absl_logging.get_verbosity()
@@ -81,6 +85,13 @@ class Views:
         self._fresh = frozenset(fresh)
         self._at_least = side_needed(image_size)
 
+    def resized(self, image_size):
+        """Return the views at another size."""
+        other = copy(self)
+        other._image_size, other._at_least = image_size, side_needed(image_size)
+        other._view = training_view(self._augment, image_size, self._fit)
+        return other
+
     def number(self, epoch):
         """Return which view an epoch shows."""
         return epoch if self.count is None or epoch in self._fresh else epoch % self.count
@@ -141,16 +152,18 @@ def training_batches(
         of task to int32 `(batch,)`.
     """
     seen = Views(data, image_size=image_size, fit=fit, augment=augment, count=views, seed=seed)
-    return shuffled_batches(data, seen, np.asarray(indices, np.int64), batch_size, seed, start_step, epochs, threads)
+    indices = np.asarray(indices, np.int64)
+    order = partial(epoch_order, len(indices), seed)
+    return shuffled_batches(data, seen, indices, batch_size, order, start_step, epochs, threads)
 
 
-def shuffled_batches(data, views, indices, batch_size, seed, start_step=0, epochs=1, threads=None):
-    """Do what `training_batches` says, for `Views` that exist already."""
+def shuffled_batches(data, views, indices, batch_size, order, start_step=0, epochs=1, threads=None):
+    """Do what `training_batches` says, for `Views` that exist, in the order that a function of the epoch returns."""
     steps = steps_per_epoch(len(indices), batch_size)
 
     def batch(step):
         epoch, position = divmod(step, steps)
-        chosen = indices[epoch_order(len(indices), seed, epoch)[position * batch_size : (position + 1) * batch_size]]
+        chosen = indices[order(epoch)[position * batch_size : (position + 1) * batch_size]]
         return _batch(data, chosen, views.training(views.number(epoch)).render)
 
     return _stream(batch, start_step, epochs * steps, threads)
@@ -160,6 +173,39 @@ def shuffled_batches(data, views, indices, batch_size, seed, start_step=0, epoch
 def epoch_order(num_images, seed, epoch):
     """Return the order in which an epoch shows the training images: a permutation of their numbers, int64."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_images)
+
+
+def balanced_order(classes, seed, epoch):
+    """Return the order of an epoch that shows every class equally often, whatever their numbers of images.
+
+    An epoch has as many draws as `classes` has entries. A class is walked through in rounds, in an order that the seed
+    decides, and each epoch goes on where the one before stopped: no image is drawn twice as long as another of its
+    class waits, within an epoch and over all of them.
+
+    Args:
+        classes: Integer array `(n,)` of class indices. Images of class -1, whose label is missing, are never drawn.
+        seed: Whole number, at least 0.
+        epoch: Whole number, at least 0.
+
+    Returns:
+        int64 `(n,)` positions in `classes`. In each epoch a class has `n / number of classes` draws, rounded down or
+        up; classes without images don't count.
+
+    Raises:
+        DataError: If all labels are missing.
+    """
+    classes = np.asarray(classes)
+    order = np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 0, 0, 2])).permutation(len(classes))
+    order = order[classes[order] >= 0]
+    members = [order[classes[order] == present] for present in np.unique(classes[order])]
+    if not members:
+        raise DataError("balanced sampling needs labels; all are missing")
+    drawn = []
+    for position, images in enumerate(members):
+        # The floors of (x + position) / number over all positions sum to x: each epoch has n draws exactly.
+        start, stop = ((e * len(classes) + position) // len(members) for e in (epoch, epoch + 1))
+        drawn.append(images[np.arange(start, stop) % len(images)])
+    return np.concatenate(drawn)[epoch_order(len(classes), seed, epoch)]
 
 
 def evaluation_batches(data, indices, *, image_size, batch_size, fit="crop", threads=None):

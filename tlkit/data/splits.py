@@ -1,4 +1,4 @@
-"""Who goes to train, val and test: stratified by class, never tearing a group apart, the same for ever.
+"""Who goes to train, val and test: stratified by label, never tearing a group apart, the same for ever.
 
 Items of one group (identical files, or named as belonging together) move as one. Order comes from hashes of paths and
 seed, so it depends neither on the file system nor on a generator's version.
@@ -9,23 +9,30 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
+from tlkit.data.labels import labelled
 from tlkit.errors import DataError
 
 VALIDATION = 0.15  # of what is left after the test images
 FRACTIONS = {"train": 0.70, "val": 0.15, "test": 0.15}
+BINS = 5  # strata of a task of numbers, of equal size
+NO_STRATUM = ("", 0)  # of items without any label, which are dealt out evenly, too
 
 
 def assign(paths, groups, labels, fractions, seed):
     """Assign every item to one of the named parts.
 
-    The class with the fewest groups goes first. Its groups, the largest before the smaller, go one after the other to
-    the part that lacks most of that class; the last ones are kept for parts that would otherwise get none.
+    Strata are classes, labels that an item has (or none of them), and fifths of the items in order of a number. The
+    stratum with the fewest groups goes first. Its groups, the largest before the smaller, go one after the other to the
+    part that lacks most of that stratum; the last ones are kept for parts that would otherwise get none.
+
+    Reference:
+        Sechidis, Tsoumakas & Vlahavas 2011, https://doi.org/10.1007/978-3-642-23808-6_10, for items of several labels.
 
     Args:
         paths: Names of the items, unique; together with `seed` they decide every tie.
         groups: One key per item; items with the same key stay together.
-        labels: Dict of task to a sequence of class indices, one per item.
-        fractions: Dict of part to its share of every class; sums to 1.
+        labels: Dict of task to its labels, as `Task` says; missing ones count for nothing.
+        fractions: Dict of part to its share of every stratum; sums to 1.
         seed: Integer.
 
     Returns:
@@ -34,7 +41,10 @@ def assign(paths, groups, labels, fractions, seed):
     members = defaultdict(list)
     for item, group in enumerate(groups):
         members[group].append(item)
-    contents = {group: _classes_in(items, labels) for group, items in members.items()}
+    strata = _strata(labels, len(groups))
+    contents = {
+        group: Counter(kind for task in strata for i in items for kind in task[i]) for group, items in members.items()
+    }
     order = sorted(
         members, key=lambda group: (-len(members[group]), _hash(seed, min(paths[i] for i in members[group])))
     )
@@ -54,7 +64,7 @@ def assign(paths, groups, labels, fractions, seed):
 
 
 class _Ledger:
-    """How many items of every class each part still lacks."""
+    """How many items of every stratum each part still lacks."""
 
     def __init__(self, contents, fractions):
         total = sum(contents, Counter())
@@ -75,8 +85,25 @@ class _Ledger:
             self.empty[kind].discard(part)
 
 
-def _classes_in(items, labels):
-    return Counter((task, int(values[item])) for task, values in labels.items() for item in items)
+def _strata(labels, n):
+    """Return for each task, and for what has no label in any, one tuple of strata `(task, number)` per item."""
+    strata = [
+        [tuple((task, k) for k in found) for found in _numbers(np.asarray(values))] for task, values in labels.items()
+    ]
+    return [*strata, [() if any(task[item] for task in strata) else (NO_STRATUM,) for item in range(n)]]
+
+
+def _numbers(values):
+    """Return the numbers of the strata that each label of a task belongs to."""
+    known = labelled(values)
+    if values.ndim == 2:
+        return [
+            np.flatnonzero(row).tolist() or (-1,) if found else () for row, found in zip(values, known, strict=True)
+        ]
+    if values.dtype.kind == "f" and known.any():
+        edges = np.quantile(values[known], np.arange(1, BINS) / BINS)
+        values = np.searchsorted(edges, values, side="right")
+    return [(value,) if found else () for value, found in zip(values.tolist(), known.tolist(), strict=True)]
 
 
 def _hash(seed, path):
@@ -109,11 +136,11 @@ def unite(keys):
 
 
 def need_groups(groups, labels, tasks, least, purpose):
-    """Refuse classes with fewer than `least` groups.
+    """Refuse classes of single-label tasks with fewer than `least` groups.
 
     Args:
         groups: One key per item.
-        labels: Dict of task to class indices, one per item.
+        labels: Dict of task to its labels, as `Task` says.
         tasks: Dict of task to `Task`.
         least: Groups that every class needs.
         purpose: What they are needed for, to end the sentence with.
@@ -122,6 +149,8 @@ def need_groups(groups, labels, tasks, least, purpose):
         DataError: Naming the first such class.
     """
     for name, task in tasks.items():
+        if task.kind != "single_label":
+            continue
         groups_of = defaultdict(set)
         items_of = Counter()
         for group, label in zip(groups, labels[name], strict=True):
@@ -138,6 +167,38 @@ def need_groups(groups, labels, tasks, least, purpose):
             )
 
 
+def need_training_labels(split, labels, tasks, advice):
+    """Refuse a split from whose training images a task can't be learnt.
+
+    Args:
+        split: Array of "train", "val" and "test".
+        labels, tasks: As for `need_groups`.
+        advice: What to do about a class or label that is elsewhere, to end the sentence with.
+
+    Raises:
+        DataError: Naming the first class without a training image, the first label that no training image has, or that
+            all have, or numbers that are all the same.
+    """
+    for name, task in tasks.items():
+        values = np.asarray(labels[name])
+        train = (split == "train") & labelled(values)
+        if not train.any():
+            raise DataError(f"`{name}` is missing for all training images: {advice}")
+        if task.kind == "regression" and np.ptp(values[train]) == 0:
+            raise DataError(f"`{name}` is {values[train][0]:g} for all training images: there is nothing to learn")
+        for index, class_name in enumerate(task.classes):
+            has = values[:, index] == 1 if task.kind == "multilabel" else values == index
+            noun = "label" if task.kind == "multilabel" else "class"
+            if not has[train].any():
+                parts = [part for part in FRACTIONS if (has & (split == part)).any()]
+                where = f"it has images in {' and '.join(parts)}" if parts else "none of its images can be used"
+                raise DataError(f"{noun} {class_name!r} of `{name}` has no training images ({where}): {advice}")
+            if task.kind == "multilabel" and has[train].all():
+                raise DataError(
+                    f"label {class_name!r} of `{name}` is on all training images: {advice}, or leave it out"
+                )
+
+
 def _plural(n, noun):
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
@@ -148,7 +209,7 @@ def folds_of(paths, groups, labels, folds, seed):
     Args:
         paths: Names of the items.
         groups: One key per item.
-        labels: Dict of task to class indices, one per item.
+        labels: Dict of task to its labels, as `Task` says.
         folds: Number of folds, at least 2.
         seed: Integer.
 

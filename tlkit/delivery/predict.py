@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,16 +12,16 @@ from tlkit.data.arrays import as_rgb
 from tlkit.data.checks import check_files
 from tlkit.data.decode import decode
 from tlkit.data.listing import images_below
-from tlkit.errors import DataError, RunError
+from tlkit.errors import DataError, RunError, TlkitError
 from tlkit.evaluation.infer import find_views, predict_images
-from tlkit.evaluation.metrics import Result
+from tlkit.evaluation.metrics import THRESHOLD, Result
 from tlkit.progress import Listener
 from tlkit.tasks import Task
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one image for one task.
+    """What the model says of one image for a single-label task.
 
     Attributes:
         label: The most probable class.
@@ -28,9 +29,36 @@ class Answer:
         probabilities: Every class's probability, the most probable first.
     """
 
+    kind: ClassVar[str] = "single_label"
     label: str
     probability: float
     probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LabelsAnswer:
+    """What the model says of one image for a task of several labels.
+
+    Attributes:
+        labels: Those with a probability of at least 0.5, the most probable first.
+        probabilities: Every label's probability, the most probable first.
+    """
+
+    kind: ClassVar[str] = "multilabel"
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class NumberAnswer:
+    """What the model says of one image for a task of numbers.
+
+    Attributes:
+        value: The number, in the unit of the labels that it was trained on.
+    """
+
+    kind: ClassVar[str] = "regression"
+    value: float
 
 
 @dataclass(frozen=True)
@@ -39,21 +67,33 @@ class Prediction:
 
     Attributes:
         path: The image's path as given, or `"image 0"` for the first array.
-        answers: Dict of task name to `Answer`.
+        answers: Dict of task name to `Answer`, `LabelsAnswer` or `NumberAnswer`, by the task's kind.
     """
 
     path: str
-    answers: dict[str, Answer]
+    answers: dict[str, Answer | LabelsAnswer | NumberAnswer]
 
     @property
     def label(self):
-        """The most probable class of the first task."""
-        return next(iter(self.answers.values())).label
+        """The most probable class of the first task.
+
+        Raises:
+            TlkitError: If that is no single-label task.
+        """
+        return self._first.label
 
     @property
     def probability(self):
         """The probability of `label`."""
-        return next(iter(self.answers.values())).probability
+        return self._first.probability
+
+    @property
+    def _first(self):
+        name, answer = next(iter(self.answers.items()))
+        if answer.kind != "single_label":
+            what = "labels" if answer.kind == "multilabel" else "value"
+            raise TlkitError(f"the first task, {name!r}, has no single label: use `.answers[{name!r}].{what}`")
+        return answer
 
 
 class Run:
@@ -79,7 +119,8 @@ class Run:
         self.metrics = run_folder.read_json(self.path / run_folder.METRICS)
         try:
             self.tasks = {
-                name: Task(task["kind"], tuple(task["classes"])) for name, task in self.inputs["tasks"].items()
+                name: Task(task["kind"], tuple(task["classes"]), task.get("mean", 0.0), task.get("scale", 1.0))
+                for name, task in self.inputs["tasks"].items()
             }
         except (KeyError, TypeError, AttributeError):
             raise RunError(f"{self.path / run_folder.INPUTS}: expected the file that tlkit wrote.") from None
@@ -94,8 +135,18 @@ class Run:
         return split, self.metrics[split]
 
     @property
+    def value(self):
+        """The first task's headline figure: accuracy, mean average precision, or mean absolute error."""
+        return Result(*self.headline).value
+
+    @property
+    def interval(self):
+        """Its 95 % interval, `[low, high]`."""
+        return Result(*self.headline).interval
+
+    @property
     def accuracy(self):
-        """The headline accuracy."""
+        """The headline accuracy; a `TlkitError` if the first task is no single-label task."""
         return Result(*self.headline).accuracy
 
     @property
@@ -120,7 +171,7 @@ class Run:
             listener: `Listener` for progress; `what` is what it is told that these images are.
 
         Returns:
-            Dict of task name to float32 `(images, classes)`.
+            Dict of task name to float32 `(images, classes)`, or `(images, 1)` numbers for regression.
         """
         listener = listener or Listener()
         find_views(tta)
@@ -167,16 +218,19 @@ class Run:
         source = _Unlabelled(images, listener or Listener())
         by_task = self.probabilities(source, np.arange(len(source.paths)), tta=tta, listener=listener)
         return [
-            Prediction(
-                path, {name: _answer(values[number], self.tasks[name].classes) for name, values in by_task.items()}
-            )
+            Prediction(path, {name: _answer(values[number], self.tasks[name]) for name, values in by_task.items()})
             for number, path in enumerate(source.paths)
         ]
 
 
-def _answer(probabilities, classes):
-    order = np.argsort(-probabilities, kind="stable")
-    ranked = {classes[position]: float(probabilities[position]) for position in order}
+def _answer(outputs, task):
+    """Return what a task's outputs for one image, float `(num_outputs,)`, say."""
+    if task.kind == "regression":
+        return NumberAnswer(float(outputs[0]))
+    order = np.argsort(-outputs, kind="stable")
+    ranked = {task.classes[position]: float(outputs[position]) for position in order}
+    if task.kind == "multilabel":
+        return LabelsAnswer(tuple(label for label, p in ranked.items() if p >= THRESHOLD), ranked)
     label = next(iter(ranked))
     return Answer(label, ranked[label], ranked)
 

@@ -21,11 +21,11 @@ def predict_images(chain, views, indices, tasks, *, kept=None, keep_at=0, tta="n
         tasks: Dict of task name to `Task`.
         kept: `tlkit.training.features.KeptFeatures` of the evaluation view: those that are there aren't computed again.
         keep_at: Position in the chain at which features are computed and kept first; 0 for none.
-        tta: A name of `tlkit.data.augment.TEST_TIME_VIEWS`; the views' probabilities are averaged.
+        tta: A name of `tlkit.data.augment.TEST_TIME_VIEWS`; what the views give is averaged.
         listener: `Listener` for progress; `what` is what it is told that these images are.
 
     Returns:
-        Dict of task name to float32 `(images, classes)`.
+        Dict of task name to float32 `(images, classes)`, or `(images, 1)` numbers for regression.
     """
     listener = listener or Listener()
     test_time = find_views(tta)
