@@ -101,5 +101,5 @@ def tiny_run(tmp_path_factory):
         {"unfreeze": 0, "epochs": 2, "learning_rate": 1e-2},
         {"unfreeze": 1, "epochs": 1, "learning_rate": 1e-3},
     ]
-    recipe = read_recipe("default", TINY, {"stages": stages})
+    recipe = read_recipe("default", TINY, {"stages": stages, "head.init": "random"})
     return finetune_recipe(recipe, write_photos(folder / "photos"), out=folder / "run")

@@ -29,12 +29,12 @@ def test_the_four_that_are_promised_ship():
 
 
 def test_overrides_reach_into_lists_and_keep_types():
-    overrides = ["stages.0.epochs=3", "data.augment=none", "head.hidden=[64, 32]", "stages.1.unfreeze=all"]
+    overrides = ["stages.0.epochs=3", "data.augment=none", "head.hidden=[64, 32]", "stages.0.unfreeze=all"]
     recipe = read_recipe("ants_bees", overrides)
     assert recipe.stages[0].epochs == 3
     assert recipe.data.augment == "none"
     assert recipe.head.hidden == [64, 32]
-    assert recipe.stages[1].unfreeze == "all"
+    assert recipe.stages[0].unfreeze == "all"
 
 
 def test_overrides_win_over_settings():
@@ -48,16 +48,24 @@ def test_overrides_win_over_settings():
         (["sed=1"], "unknown key `sed`. Did you mean 'seed'?"),
         (["stages.0.epoch=3"], "unknown key `stages.0.epoch`. Did you mean 'epochs'?"),
         (["stages.0.epochs=0"], "`stages.0.epochs`: input should be greater than or equal to 1. Received: 0"),
-        (["stages.7.epochs=1"], "--set stages.7.epochs: expected a position from 0 to 1. Received: '7'"),
+        (["stages.7.epochs=1"], "--set stages.7.epochs: expected a position from 0 to 0. Received: '7'"),
         (["head.dropout=1.5"], "`head.dropout`: input should be less than 1. Received: 1.5"),
-        (["data.fit=stretch"], "`data.fit`: input should be 'crop', 'squash' or 'letterbox'. Received: 'stretch'"),
+        (["data.fit=stretch"], "`data.fit`: must be 'crop', 'squash', 'letterbox' or 'auto'. Received: 'stretch'"),
         (["backbone.name=resnet51"], "Did you mean 'resnet50'?"),
         (["seed"], "--set: expected KEY=VALUE, such as stages.0.epochs=3. Received: 'seed'"),
         (["seed.x=1"], "--set seed.x: `seed` holds 0 and has no keys inside it."),
         (["data.folds=1"], "`data.folds`: must be 0, or at least 2. Received: 1"),
-        (["tasks.label=detection"], "'label' must be one of single_label. Received: 'detection'"),
-        (["stages=[]"], 'needs at least one stage, or "auto"'),
-        (["stages=many"], "`stages`: "),
+        (
+            ["tasks.label=detection"],
+            "'label' must be one of single_label, multilabel, regression. Received: 'detection'",
+        ),
+        (["stages=[]", "head.init=random"], 'needs at least one stage, or head.init = "probe"'),
+        (["stages=gradul"], "`stages`: must be 'auto', 'probe', 'head', 'gradual', "),
+        (["stages=gradul"], "Did you mean 'gradual'?"),
+        (["loss.weights=uncertain"], "`loss.weights`: must be 'uncertainty'. Received: 'uncertain'."),
+        (["head.logits=cosine", "head.l2=0.1"], "`l2` does nothing for a cosine head"),
+        (["head.custom=a:b", "head.dropout=0.5"], "`dropout` does nothing for a custom head"),
+        (["training.average_best=1"], "`training.average_best`: must be 0, or at least 2"),
     ],
 )
 def test_mistakes_are_one_line_that_names_the_key(overrides, said):

@@ -30,3 +30,6 @@ class Listener:
 
     def images_predicted(self, done, total, what):
         """Take how many of the images of `what` (`"test"`, say) have been predicted."""
+
+    def rate_tried(self, done, total):
+        """Take how many of the steps of a learning-rate range test are done."""

@@ -36,11 +36,24 @@ def read_recipe(name=DEFAULT_RECIPE, overrides=(), settings=None):
         values = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: must be a TOML file. Received: {error}") from None
-    for key, value in (settings or {}).items():
-        _set(values, key, value)
+    set_keys(values, settings or {})
     for override in overrides:
         _set(values, *_parse_override(override))
     return check_recipe(values, where=str(name))
+
+
+def set_keys(values, settings):
+    """Set dotted keys of nested plain values, in place.
+
+    Args:
+        values: Nested dicts and lists, as in a recipe.
+        settings: Dict of dotted key (`"stages.0.epochs"`) to value.
+
+    Raises:
+        RecipeError: If a key leads nowhere.
+    """
+    for key, value in settings.items():
+        _set(values, key, value)
 
 
 def recipe_text(name):
@@ -124,7 +137,7 @@ def _toml_value(text):
 
 
 def _first_problem(error):
-    problem = max(error.errors(), key=lambda found: (found["type"] == "extra_forbidden", len(found["loc"])))
+    problem = max(error.errors(), key=_telling)
     location = [str(part) for part in problem["loc"] if not _names_a_type(part)]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
@@ -133,14 +146,29 @@ def _first_problem(error):
         return f"unknown key `{key}`.{hint}"
     if problem["type"] == "missing":
         return f"`{key}` is missing. Give it a value."
+    if problem["type"] == "literal_error":
+        expected = problem["ctx"]["expected"]
+        return f"`{key}`: must be {expected}. Received: {problem['input']!r}.{_near(problem['input'], expected)}"
     message = problem["msg"].removeprefix("Value error, ")
     received = "" if "Received" in message else f". Received: {problem['input']!r}"
     return f"`{key}`: {message[0].lower() + message[1:]}{received}"
 
 
+def _telling(problem):
+    """Return how much a problem tells: an unknown key most; of a word, which words there are, not that it's no list."""
+    word = problem["type"] == "literal_error" and isinstance(problem["input"], str)
+    return problem["type"] == "extra_forbidden", word, len(problem["loc"])
+
+
+def _near(word, expected):
+    return (
+        did_you_mean(word, expected.replace("'", "").replace(" or ", ", ").split(", ")) if isinstance(word, str) else ""
+    )
+
+
 def _names_a_type(part):
     """Tell whether pydantic put this part into a location to name a branch of a union, not a key."""
-    return isinstance(part, str) and ("[" in part or part in {"int", "str", "constrained-int"})
+    return isinstance(part, str) and ("[" in part or part in {"int", "str", "float"} or part.startswith("constrained-"))
 
 
 def _known_keys(location):

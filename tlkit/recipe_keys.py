@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tlkit.catalog import BACKBONES
 from tlkit.errors import did_you_mean
@@ -21,11 +21,15 @@ class DataTable(_Table):
         "auto", description="Side of the square that the network sees, in pixels; auto: what the backbone was made for."
     )
     batch_size: int = Field(32, ge=1, le=65536, description="Images in a training batch.")
-    fit: Literal["crop", "squash", "letterbox"] = Field(
-        "crop", description="How an image becomes a square for evaluation: centre crop, squash, or pad."
+    fit: Literal["crop", "squash", "letterbox", "auto"] = Field(
+        "auto",
+        description="How an image becomes a square for evaluation: centre crop, squash, or pad; auto: crop, but squash "
+        "where a task is multilabel or regression, whose labels are of the whole image.",
     )
     augment: str | list[dict[str, Any]] = Field(
-        "light", description="Training views: the name of a policy, or a list of ops with their settings."
+        "auto",
+        description="Training views: the name of a policy, or a list of ops with their settings; auto: light, but "
+        "mirror where a task is multilabel or regression.",
     )
     # Measured with the default recipe, seeds 0 to 2: one, two, four, eight and fresh views give 0.756, 0.772, 0.772,
     # 0.768, 0.764 on garments (three folds), 0.943, 0.946, 0.948, 0.941, 0.943 on ants and bees. From two on, no
@@ -92,6 +96,17 @@ class HeadTable(_Table):
     max_norm: float = Field(0.0, ge=0, description="Largest norm of a unit's incoming weights; 0: unlimited.")
     custom: str = Field("", description="module:function from features to logits, in place of the keys above.")
 
+    @model_validator(mode="after")
+    def _nothing_idle(self):
+        idle = ("l1", "l2", "max_norm") if self.logits == "cosine" and not self.hidden else ()
+        if self.custom:
+            idle = [name for name in type(self).model_fields if name not in {"custom", "init"}]
+        for name in idle:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                what = "a custom head" if self.custom else "a cosine head without hidden layers"
+                raise ValueError(f"`{name}` does nothing for {what}; leave it out")
+        return self
+
 
 class LossTable(_Table):
     """What training makes small."""
@@ -101,7 +116,8 @@ class LossTable(_Table):
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
     imbalance: Literal["auto", "none", "class_weights", "balanced_sampling", "focal"] = Field(
-        "auto", description="What is done about classes with few images."
+        "auto",
+        description="What is done about classes with few images; auto: class weights from ten to one on, else nothing.",
     )
     focal_gamma: float = Field(2.0, ge=0, description="How strongly the focal loss neglects what is right already.")
 
@@ -139,6 +155,13 @@ class TrainingTable(_Table):
     )
     checkpoint_seconds: float = Field(30.0, ge=0, description="Longest stretch of work that a kill can cost.")
 
+    @field_validator("average_best")
+    @classmethod
+    def _more_than_one(cls, count):
+        if count == 1:
+            raise ValueError("must be 0, or at least 2. Received: 1")
+        return count
+
 
 class Stage(_Table):
     """One period of training."""
@@ -164,7 +187,9 @@ class Stage(_Table):
         "auto", description="Epochs of the schedule; auto: step a third of the stage, exponential 8, plateau 3."
     )
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
-    weight_decay: float = Field(0.0, ge=0, lt=1, description="Decoupled decay of kernels, as a share of the rate.")
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
+        "auto", description="Decoupled decay of kernels, as a share of the rate; auto: adamw 0.004, else none."
+    )
     clip_norm: float = Field(0.0, ge=0, description="Largest norm of a step's gradient (of each block's); 0: any.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step.")
     image_size: Annotated[int, Field(ge=16, le=4096)] | Literal["full"] = Field(
@@ -186,10 +211,11 @@ class Recipe(_Table):
     head: HeadTable = HeadTable()
     loss: LossTable = LossTable()
     training: TrainingTable = TrainingTable()
-    stages: list[Stage] | Literal["auto", "head", "gradual", "discriminative", "all"] = Field(
+    stages: list[Stage] | Literal["auto", "probe", "head", "gradual", "discriminative", "all"] = Field(
         "auto",
-        description="The stages, or how they are chosen: auto, by the number of images; head: the head alone; gradual: "
-        "one block more a stage; discriminative: all blocks, the lower the slower; all: all blocks from the start.",
+        description="The stages, or how they are chosen: auto, by the number of images; probe: none, the linear probe "
+        "is all; head: the head alone; gradual: one block more a stage; discriminative: the head, then all blocks, the "
+        "lower the slower; all: all blocks from the start.",
     )
 
     @field_validator("tasks")
@@ -209,9 +235,10 @@ class Recipe(_Table):
 
     @field_validator("stages")
     @classmethod
-    def _at_least_one(cls, stages):
-        if not stages:
-            raise ValueError('needs at least one stage, or "auto"')
+    def _at_least_one(cls, stages, info):
+        head = info.data.get("head")
+        if stages in ([], "probe") and head is not None and head.init != "probe":
+            raise ValueError('needs at least one stage, or head.init = "probe"')
         return stages
 
     def to_toml(self):

@@ -21,7 +21,7 @@ from tlkit.training.store import DiskStore
 
 FILES = {
     "recipe.toml", "environment.json", "data.json", "splits.csv", "history.csv", "model.keras", "inputs.json",
-    "metrics.json", "timing.json", "predictions_test.csv", "predictions_val.csv", "tensorboard",
+    "metrics.json", "selection.json", "timing.json", "predictions_test.csv", "predictions_val.csv", "tensorboard",
 }  # fmt: skip
 
 
@@ -72,13 +72,14 @@ def test_metrics_follow_from_the_predictions(tiny_run):
         assert entry["loss"] == pytest.approx(-np.mean(np.log(of_true)), rel=1e-5)
 
 
-def test_the_history_has_a_row_per_epoch_and_the_best_one_is_kept(tiny_run):
+def test_the_history_has_a_row_per_epoch_and_the_chosen_one_is_kept(tiny_run):
     rows = read_csv(tiny_run.path / "history.csv")
     assert [(row["stage"], row["epoch"], row["step"]) for row in rows] == [
         ("0", "0", "2"), ("0", "1", "4"), ("1", "0", "2"),
     ]  # fmt: skip
-    best = min(float(row["val_loss"]) for row in rows)
-    assert tiny_run.metrics["val"]["loss"] == pytest.approx(best, rel=1e-4)
+    shipped = json.loads((tiny_run.path / "selection.json").read_text())["shipped"]
+    (chosen,) = (row for row in rows if (int(row["stage"]), int(row["epoch"])) == (shipped["stage"], shipped["epoch"]))
+    assert tiny_run.metrics["val"]["loss"] == pytest.approx(float(chosen["val_loss"]), rel=1e-4)
 
 
 def test_splits_name_every_image_once(tiny_run):
@@ -149,12 +150,14 @@ def test_what_python_chose_is_in_the_recipe(data_of, tmp_path):
 
 def test_more_blocks_than_there_are_is_refused(data_of, tmp_path, tiny):
     with pytest.raises(TlkitError, match="expected at most 7"):
-        finetune_recipe(read_recipe("quick", [*tiny, "stages.0.unfreeze=8"]), data_of, out=tmp_path / "run")
+        finetune_recipe(
+            read_recipe("feature_extraction", [*tiny, "stages.0.unfreeze=8"]), data_of, out=tmp_path / "run"
+        )
 
 
 def test_evaluate_notices_that_the_data_changed(photo_folder, tmp_path, tiny):
     photos = photo_folder(tmp_path / "photos")
-    recipe = read_recipe("quick", [*tiny, "stages.0.epochs=1"])
+    recipe = read_recipe("feature_extraction", [*tiny, "stages.0.epochs=1"])
     run = finetune_recipe(recipe, photos, out=tmp_path / "run")
     (photos / "a" / "00.jpg").unlink()
     with pytest.raises(RunError, match="changed since the run was made"):
@@ -202,18 +205,23 @@ np.save({str(tmp_path / "probabilities.npy")!r}, as_bytes)
 def test_a_validation_split_that_is_the_only_one_is_marked_as_used(photo_folder, tmp_path, tiny):
     photo_folder(tmp_path / "given" / "train", per_class=6)
     photo_folder(tmp_path / "given" / "val", per_class=4, seed=1)
-    run = finetune_recipe(read_recipe("quick", [*tiny, "stages.0.epochs=1"]), tmp_path / "given", out=tmp_path / "run")
+    run = finetune_recipe(
+        read_recipe("feature_extraction", [*tiny, "stages.0.epochs=1"]), tmp_path / "given", out=tmp_path / "run"
+    )
     assert run.metrics["primary"] == "val.tasks.label.accuracy"
     assert run.headline[1]["used_for"] == ["epoch"]
     assert "test" not in run.metrics
     assert json.loads((run.path / "data.json").read_text())["splits_given"] is True
 
 
-def test_an_earlier_run_is_where_the_next_one_starts(tiny_run, data_of):
+def test_an_earlier_run_is_where_the_next_one_starts(data_of, tmp_path, tiny):
+    stages = [{"unfreeze": 1, "epochs": 1, "learning_rate": 1e-3}]
+    recipe = read_recipe("default", tiny, {"stages": stages, "head.init": "random"})  # no probe that may win
+    earlier = finetune_recipe(recipe, data_of, out=tmp_path / "run")
     tasks = tlkit.load_data(data_of).tasks
     fresh = tlkit.build_model("efficientnet_lite0", tasks, image_size=32)
-    later = tlkit.build_model("efficientnet_lite0", tasks, image_size=32, weights=str(tiny_run.path))
-    trained = tiny_run.model.get_layer("top_conv").get_weights()[0]
+    later = tlkit.build_model("efficientnet_lite0", tasks, image_size=32, weights=str(earlier.path))
+    trained = earlier.model.get_layer("top_conv").get_weights()[0]
     np.testing.assert_array_equal(later.get_layer("top_conv").get_weights()[0], trained)
     assert (fresh.get_layer("top_conv").get_weights()[0] != trained).any()
 
@@ -257,7 +265,9 @@ def test_where_features_are_kept_changes_no_bit(mode, data_of, tmp_path, tiny, m
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     settings = [*tiny, "data.views=2", "stages.0.epochs=3"]
     kept, streamed = (
-        finetune_recipe(read_recipe("quick", [*settings, f"training.cache={choice}"]), data_of, out=tmp_path / choice)
+        finetune_recipe(
+            read_recipe("feature_extraction", [*settings, f"training.cache={choice}"]), data_of, out=tmp_path / choice
+        )
         for choice in (mode, "off")
     )
     assert_same_run(kept, streamed)
@@ -277,7 +287,9 @@ def test_another_head_finds_the_features_of_the_first(data_of, tmp_path, tiny, m
             passes.append(what)
 
     for name, hidden in (("one", "[]"), ("other", "[8]")):
-        recipe = read_recipe("quick", [*tiny, "data.views=1", "stages.0.epochs=2", f"head.hidden={hidden}"])
+        recipe = read_recipe(
+            "feature_extraction", [*tiny, "data.views=1", "stages.0.epochs=2", f"head.hidden={hidden}"]
+        )
         before = len(passes)
         finetune_recipe(recipe, data_of, out=tmp_path / name, listener=Passes())
         assert (len(passes) > before) == (name == "one")
@@ -286,7 +298,7 @@ def test_another_head_finds_the_features_of_the_first(data_of, tmp_path, tiny, m
 def test_views_are_few_only_while_layers_are_frozen(data_of):
     stages = '[{unfreeze=0, epochs=6, learning_rate=1e-2}, {unfreeze="all", epochs=2, learning_rate=1e-3}]'
     recipe = read_recipe("default", [f"stages={stages}", "data.views=4", "data.image_size=32"])
-    views = Job(recipe, tlkit.load_data(data_of), ("one", "two"), None, Listener()).views()
+    views = Job(recipe, tlkit.load_data(data_of), ("one", "two"), None, Listener()).resolve().views()
     assert [views.number(epoch) for epoch in range(8)] == [0, 1, 2, 3, 0, 1, 6, 7]
 
 
@@ -294,7 +306,7 @@ def test_a_cache_that_cannot_be_written_leaves_memory(data_of, tmp_path, tiny, m
     (tmp_path / "file").touch()
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "file"))
     notes = Notes()
-    recipe = read_recipe("quick", [*tiny, "stages.0.epochs=2"])
+    recipe = read_recipe("feature_extraction", [*tiny, "stages.0.epochs=2"])
     run = finetune_recipe(recipe, data_of, out=tmp_path / "run", listener=notes)
     assert 'cache = "ram"' in (run.path / "recipe.toml").read_text()
     about_features = [line for line in notes.lines if line.startswith("features:")]
@@ -307,7 +319,9 @@ def test_a_cache_that_cannot_be_written_leaves_memory(data_of, tmp_path, tiny, m
 def test_folds_share_one_pass(photo_folder, tmp_path, tiny, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     photos = photo_folder(tmp_path / "photos", per_class=6)
-    recipe = read_recipe("quick", [*tiny, "data.folds=3", "data.views=1", "stages.0.epochs=2", "data.batch_size=4"])
+    recipe = read_recipe(
+        "feature_extraction", [*tiny, "data.folds=3", "data.views=1", "stages.0.epochs=2", "data.batch_size=4"]
+    )
     notes = Notes()
     finetune_recipe(recipe, photos, out=tmp_path / "run", listener=notes)
     assert len([line for line in notes.lines if line.startswith("features:")]) == 1
@@ -321,7 +335,7 @@ def test_folds_share_one_pass(photo_folder, tmp_path, tiny, monkeypatch):
 
 def test_folds_test_every_image_once(photo_folder, tmp_path, tiny):
     photos = photo_folder(tmp_path / "photos", per_class=6)
-    recipe = read_recipe("quick", [*tiny, "data.folds=3", "stages.0.epochs=1"])
+    recipe = read_recipe("feature_extraction", [*tiny, "data.folds=3", "stages.0.epochs=1"])
     run = finetune_recipe(recipe, photos, out=tmp_path / "run")
     assert run.metrics["primary"] == "cv.tasks.label.accuracy"
     assert run.metrics["cv"]["n"] == 12
@@ -343,7 +357,7 @@ def test_small_data_and_bad_files_are_said_on_the_screen(photo_folder, tmp_path,
     photos = photo_folder(tmp_path / "photos")
     (photos / "a" / "broken.jpg").write_bytes(b"")
     notes = Notes()
-    recipe = read_recipe("quick", [*tiny, "stages.0.epochs=1"])
+    recipe = read_recipe("feature_extraction", [*tiny, "stages.0.epochs=1"])
     run = finetune_recipe(recipe, photos, out=tmp_path / "run", listener=notes)
     screen = "\n".join(notes.lines)
     assert "24 images, 2 classes: train 16, val 4, test 4" in screen

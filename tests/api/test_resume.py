@@ -19,15 +19,15 @@ STAGES = "[{unfreeze=0, epochs=4, learning_rate=1e-2}, {unfreeze=2, epochs=10, l
 DOOMED = """
 import os, signal, sys
 from tlkit.cli import main
-from tlkit.training.fit import StageTrainer
+from tlkit.training.stage import StageTrainer
 
 train_step, left = StageTrainer.train_step, [int(sys.argv.pop(1))]
 
-def doomed_step(self, *batch):
+def doomed_step(self, *batch, **more):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left[0] -= 1
-    return train_step(self, *batch)
+    return train_step(self, *batch, **more)
 
 StageTrainer.train_step = doomed_step
 main()

@@ -68,6 +68,10 @@ def a_file(here):
     (here / "mine").write_text("keep me")
 
 
+def a_file_named_png(here):
+    (here / "mine.png").write_text("keep me")
+
+
 def broken_recipe(here):
     (here / "mine.toml").write_text("seed = = 0")
 
@@ -150,7 +154,15 @@ TRAINING_MISTAKES = {
     "task: kind": (no_files, FINETUNE + " --task label=detection", "single_label"),
     "task: form": (no_files, FINETUNE + " --task label", "expected NAME=KIND"),
     "task: name": (no_files, [*FINETUNE.split(), "--task", "Eye colour=single_label"], "rename the column"),
-    "unfreeze": (no_files, FINETUNE + " --recipe quick --set stages.0.unfreeze=9", "expected at most 7"),
+    "unfreeze": (no_files, FINETUNE + " --recipe ants_bees --set stages.0.unfreeze=9", "expected at most 7"),
+    "loss: task": (no_files, FINETUNE + " --set loss.weights.lable=2", "Did you mean 'label'?"),
+    "stages: none": (no_files, FINETUNE + " --set stages=[] --set head.init=zeros", 'or head.init = "probe"'),
+    "stages: decay": (no_files, FINETUNE + " --recipe ants_bees --set stages.0.decay=2", "`stages.0.decay`"),
+    "probe: no linear head": (no_files, FINETUNE + " --set stages=probe --set head.hidden=[4]", "at least one stage"),
+    "lr-find: no data": (no_files, "lr-find default", "--data: missing"),
+    "lr-find: stage": (no_files, "lr-find ants_bees --data photos --stage 3", "one of the 1 stages"),
+    "lr-find: plot exists": (a_file, "lr-find default --data photos --out mine", "mine: exists already"),
+    "lr-find: nowhere": (no_files, "lr-find default --data photos --out gone/lr.png", "gone"),
     "task: folder": (no_files, FINETUNE + " --task species=single_label", "species"),
     "folds": (no_files, FINETUNE + " --folds 1", "--folds"),
     "seed": (no_files, FINETUNE + " --seed x", "--seed"),
@@ -172,9 +184,20 @@ OTHER_MISTAKES = {
     "predict: no photo": (a_file, "predict {run} mine", "mine: "),
     "predict: empty": (empty_folder, "predict {run} empty", "nothing to predict"),
     "predict: csv": (no_files, "predict {run} photos --csv gone/out.csv", "gone/out.csv: can't write"),
-    "audit: no data": (no_files, "audit gone", "gone: no such file or folder"),
     "datasets: name": (no_files, "datasets mnits", "Did you mean 'mnist'?"),
     "recipes: name": (no_files, "recipes defualt", "Did you mean 'default'?"),
+}
+
+AUDIT_MISTAKES = {
+    "no data": (no_files, "audit gone", "gone: no such file or folder"),
+    "preview exists": (a_file_named_png, "audit photos --preview mine.png", "mine.png: exists already"),
+    "preview is no png": (no_files, "audit photos --preview mine.jpg", "such as mine.png"),
+    "preview nowhere": (no_files, "audit photos --preview gone/mine.png", "no such folder as gone"),
+    "preview of folder": (no_files, "audit --preview photos", "Missing argument"),
+    "policy": (no_files, "audit photos --preview --augment ligth", "Did you mean 'light'?"),
+    "op": (no_files, "audit photos --preview --augment [{op=1}]", "`augment.0` must be a table"),
+    "size": (no_files, "audit photos --preview --image-size 3", "--image-size"),
+    "no preview": (no_files, "audit photos --image-size 64", "--image-size: only --preview needs it"),
 }
 
 
@@ -217,6 +240,13 @@ def test_a_mistake_after_training_is_one_line(mistake, here, tiny_run, monkeypat
     prepare, command, said = OTHER_MISTAKES[mistake]
     prepare(here)
     refuse(command.format(run=tiny_run.path).split(), said, here, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("mistake", AUDIT_MISTAKES)
+def test_a_mistake_in_an_audit_is_one_line(mistake, here, monkeypatch, capsys):
+    prepare, command, said = AUDIT_MISTAKES[mistake]
+    prepare(here)
+    refuse(command.split(), said, here, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("prepare", [full_folder, a_file])

@@ -4,13 +4,16 @@ import csv
 import json
 
 import pytest
+from PIL import Image
 
 from tlkit.catalog import BACKBONES
 
 
 def test_finetune_ends_with_the_figure_the_folder_and_the_next_command(tlkit, photos, tmp_path, tiny):
     settings = [word for setting in (*tiny, "stages.0.epochs=1") for word in ("--set", setting)]
-    status, out, err = tlkit("finetune", "--data", photos, "--recipe", "quick", "--out", tmp_path / "run", *settings)
+    status, out, err = tlkit(
+        "finetune", "--data", photos, "--recipe", "ants_bees", "--out", tmp_path / "run", *settings
+    )
     assert status == 0, err
     accuracy, run, predict = out.splitlines()
     assert accuracy.startswith("test accuracy ")
@@ -63,6 +66,28 @@ def test_audit_counts_and_names(tlkit, photos):
     assert "a/00.jpg" in out
     status, out, _ = tlkit("audit", photos, "--json")
     assert json.loads(out)["findings"][0]["path"] == "a/00.jpg"
+
+
+def test_audit_draws_what_the_network_will_see(tlkit, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = tlkit("audit", photos, "--preview")
+    assert status == 0, err
+    assert "24 usable images" in out
+    *_, wrote, risk = out.splitlines()
+    assert wrote == "preview: preview-light.png"
+    assert risk.startswith("the augment policy 'light' flips horizontally, and the classes look like letters")
+    with Image.open("preview-light.png") as sheet:
+        assert sheet.size[0] == 8 * (224 + 4) + 4
+    status, out, err = tlkit(
+        "audit", photos, "--json", "--preview", "small.png", "--image-size", 32, "--fit", "squash", "--augment", "none"
+    )
+    assert json.loads(out)["counts"]
+    assert err.splitlines()[-1] == "preview: small.png"
+    with Image.open("small.png") as sheet:
+        assert sheet.size[0] == 8 * (96 + 4) + 4
+    status, out, _ = tlkit("audit", photos, "--preview", "--augment", '[{op="D4"}]')
+    assert "preview: preview-ops.png" in out
+    assert "list of ops flips" in out
 
 
 def test_lists_name_what_there_is(tlkit):

@@ -10,8 +10,14 @@ HEAD, BLOCKS = 8, 5  # positions: after the pooling, and two blocks earlier
 ROWS = {HEAD: 5_000, BLOCKS: 88_000}
 
 
-def plan(mode="auto", stages=((HEAD, 20), (BLOCKS, 8)), views=1, room=ROOMY):
-    return plan_cache(mode, list(stages), row_bytes=ROWS.__getitem__, views=views, room=room, **COUNTS)
+def plan(mode="auto", stages=((HEAD, 20), (BLOCKS, 8)), views=1, room=ROOMY, anyway=None):
+    firsts = [sum(epochs for _, epochs in stages[:number]) for number in range(len(stages))]
+    shown = [
+        (position, [number if views is None else number % views for number in range(first, first + epochs)])
+        for first, (position, epochs) in zip(firsts, stages, strict=True)
+    ]
+    kept = {"keep_training": views is not None, "anyway": anyway}
+    return plan_cache(mode, shown, row_bytes=ROWS.__getitem__, room=room, **kept, **COUNTS)
 
 
 def test_the_disk_is_chosen_where_all_fits_it():
@@ -50,6 +56,12 @@ def test_fresh_views_are_not_worth_keeping_but_the_validation_images_are():
 def test_views_that_are_seen_once_are_not_worth_keeping(mode):
     """Whoever chose the place, or as a resumed run's recipe names it: it keeps what the run kept."""
     assert plan(mode, stages=[(HEAD, 4)], views=4).training == frozenset()
+
+
+def test_what_later_runs_need_is_kept_even_if_seen_once():
+    assert plan(stages=[(HEAD, 1)]).training == frozenset()
+    assert plan(stages=[(HEAD, 1)], anyway=HEAD).training == {HEAD}
+    assert plan(stages=[(HEAD, 1)], anyway=HEAD, room={"disk": 10**6, "ram": 10**6}).training == frozenset()
 
 
 def test_a_stage_sees_nothing_of_a_cut_below_which_another_has_trained():

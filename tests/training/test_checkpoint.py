@@ -14,7 +14,7 @@ def state():
         epoch=2,
         step=3,
         loss_sum=0.1 + 0.2,
-        correct=1 / 3,
+        score_sum=1 / 3,
         seen=7,
         best={"stage": 0, "val_loss": 1e-17},
         stale_epochs=4,

@@ -18,9 +18,10 @@ from tlkit.recipe_keys import Stage
 from tlkit.tasks import Task
 from tlkit.training.cache import CachePlan
 from tlkit.training.checkpoint import Checkpoint, TrainingState
-from tlkit.training.features import Features, KeptFeatures, _runs
-from tlkit.training.fit import StageTrainer, Training
+from tlkit.training.features import Batch, Features, KeptFeatures, _runs
+from tlkit.training.fit import Training
 from tlkit.training.interrupt import StopRequest
+from tlkit.training.stage import StageTrainer
 from tlkit.training.store import DiskStore, MemoryStore, StoreError
 
 TASKS = {"label": Task("single_label", ("a", "b", "c"))}
@@ -156,21 +157,21 @@ def test_twenty_steps_on_kept_features_are_those_of_the_whole_model(net, data, t
     train, view = data.indices("train"), views_of(data).training(0)
     images, labels = images_of(data, view).astype("float32"), data.labels["label"][train]
     batches = [np.arange(step, step + BATCH) % len(train) for step in range(0, 20 * BATCH, BATCH)]
-    stage = Stage(unfreeze=1, epochs=20, learning_rate=1e-3, optimizer="sgd", schedule="constant")
+    stage = Stage(unfreeze=1, epochs=20, learning_rate=5e-4, optimizer="sgd", schedule="constant")
 
     trainer = StageTrainer(model, stage, ends=ends, tasks=TASKS, steps_per_epoch=1)
     kept, chain = kept_of(data, model, ends, DiskStore(tmp_path))
     position = chain.position(1)
     fill(kept, [position])
-    for batch in batches:
-        trainer.train_step(kept.rows(position, train[batch]), {"label": labels[batch]})
+    for step, batch in enumerate(batches):
+        trainer.train_step(Batch(kept.rows(position, train[batch]), {"label": labels[batch]}), step)
     cached = trainer.suffix.predict_on_batch(kept.rows(position, train))["label"]
 
     model.set_weights(start)
     whole = keras.Model(model.inputs[0], logits_of(model, TASKS)["label"])
     before = whole.predict_on_batch(images)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    whole.compile(keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True), loss, jit_compile=False)
+    whole.compile(keras.optimizers.SGD(5e-4, momentum=0.9, nesterov=True), loss, jit_compile=False)
     for batch in batches:
         whole.train_on_batch(images[batch], labels[batch])
     streamed = whole.predict_on_batch(images)

@@ -3,86 +3,16 @@
 import keras
 import numpy as np
 import pytest
+from two_blocks import BATCH, ENDS, STEPS, TASKS, StopAfter, make_batches, make_model, make_training, train
 
 from tlkit.errors import Stopped, TlkitError
-from tlkit.models.assemble import assemble, cut
+from tlkit.models.assemble import cut
 from tlkit.models.chain import Chain
-from tlkit.progress import Listener
 from tlkit.recipe_keys import Stage
-from tlkit.tasks import Task
-from tlkit.training.checkpoint import Checkpoint, TrainingState
-from tlkit.training.fit import StageTrainer, Training
+from tlkit.training.checkpoint import Checkpoint
+from tlkit.training.features import Batch
 from tlkit.training.interrupt import StopRequest
-
-TASKS = {"label": Task("single_label", ("a", "b", "c"))}
-ENDS = ("block1", "block2")
-BATCH, STEPS = 8, 3
-
-
-def head(features):
-    x = keras.layers.GlobalAveragePooling2D()(features)
-    x = keras.layers.BatchNormalization(name="head_bn")(x)
-    return keras.layers.Dense(3, name="logits")(keras.layers.Dropout(0.3)(x))
-
-
-def make_model():
-    """Two blocks, each with BatchNorm and Dropout, and a head that has both, too."""
-    keras.utils.set_random_seed(0)
-    image = x = keras.Input((8, 8, 3), name="image")
-    x = keras.layers.Rescaling(1 / 255)(x)
-    for block in (1, 2):
-        x = keras.layers.Conv2D(4, 3, name=f"conv{block}")(x)
-        x = keras.layers.BatchNormalization(name=f"bn{block}")(x)
-        x = keras.layers.Dropout(0.5, name=f"dropout{block}")(x)
-        x = keras.layers.ReLU(name=f"block{block}")(x)
-    return assemble(keras.Model(image, x, name="two_blocks"), head, TASKS)
-
-
-def make_batches(seed=0):
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 3, (STEPS, BATCH)).astype(np.int32)
-    images = (labels[..., None, None, None] * 80 + random.integers(0, 60, (STEPS, BATCH, 8, 8, 3))).astype(np.uint8)
-    return [{"image": image, "labels": {"label": label}} for image, label in zip(images, labels, strict=True)]
-
-
-class Batches:
-    """The same few batches every epoch, as features at the stage's cut."""
-
-    batch_size, steps_per_epoch = BATCH, STEPS
-
-    def start_stage(self, chain, position, later=()):
-        self.chain, self.position = chain, position
-
-    def prepare(self, epoch):
-        return iter(())
-
-    def training(self, step):
-        batches = make_batches()
-        return (self._at_cut(batches[number % STEPS]) for number in range(step, 10_000))
-
-    def validation(self):
-        return map(self._at_cut, make_batches(1))
-
-    def _at_cut(self, batch):
-        images = batch["image"].astype("float32")
-        return (self.chain.run(images, 0, [self.position])[0] if self.position else images), batch["labels"]
-
-
-def make_training(model, stages, **settings):
-    return Training(model, stages, ends=ENDS, tasks=TASKS, features=Batches(), **settings)
-
-
-def train(training, tmp_path, state=None, stop=None, seconds=3600, listener=None):
-    state = state or TrainingState()
-    checkpoint = Checkpoint(tmp_path / "run" / "checkpoint", {"test": True}, seconds)
-    training.run(
-        state,
-        checkpoint=checkpoint,
-        listener=listener or Listener(),
-        stop=stop or StopRequest(),
-        on_epoch=lambda state: None,
-    )
-    return state, checkpoint
+from tlkit.training.stage import StageTrainer
 
 
 def values(model, *names):
@@ -139,7 +69,7 @@ def test_training_is_what_keras_would_do():
     stage = Stage(unfreeze=0, epochs=1, learning_rate=0.1, optimizer="sgd", schedule="constant")
     trainer = StageTrainer(ours, stage, ends=ENDS, tasks=TASKS, steps_per_epoch=STEPS)
     prefix, _ = cut(ours, ENDS, 0, TASKS)
-    trainer.train_step(np.asarray(prefix(batch["image"].astype("float32"))), batch["labels"])
+    trainer.train_step(Batch(np.asarray(prefix(batch["image"].astype("float32"))), batch["labels"]), step=0)
     dense, norm = plain.get_layer("logits"), plain.get_layer("head_bn")
     features = keras.Model(plain.input, plain.get_layer("block2").output)(batch["image"].astype("float32"))
     with tf.GradientTape() as tape:
@@ -165,8 +95,7 @@ def test_the_model_is_left_at_its_best_epoch(tmp_path):
     probe = StageTrainer(model, stages[0], ends=ENDS, tasks=TASKS, steps_per_epoch=STEPS)
     prefix, _ = cut(model, ENDS, 0, TASKS)
     pairs = [(np.asarray(prefix(batch["image"].astype("float32"))), batch["labels"]) for batch in make_batches(1)]
-    val_loss, _ = probe.evaluate(pairs)
-    assert val_loss == pytest.approx(state.best["val_loss"], rel=1e-5)
+    assert probe.evaluate(pairs).loss == pytest.approx(state.best["val_loss"], rel=1e-5)
 
 
 def test_patience_ends_a_stage_and_the_next_one_begins(tmp_path):
@@ -196,18 +125,6 @@ def test_cosine_falls_from_the_rate_to_nearly_nothing(tmp_path):
     for row in state.history:
         expected = 1e-2 * (1 + np.cos(np.pi * (row["step"] - 1) / (10 * STEPS))) / 2
         assert row["learning_rate"] == pytest.approx(expected, rel=1e-5)
-
-
-class StopAfter(Listener):
-    """Asks for a stop after some steps, counted over all stages."""
-
-    def __init__(self, steps, stop):
-        self.left, self.stop = steps, stop
-
-    def step_done(self, loss):
-        self.left -= 1
-        if self.left == 0:
-            self.stop.signal = 15
 
 
 UP_THEN_DOWN = [  # a stage may freeze again what an earlier one had trained
@@ -254,5 +171,5 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(tmp_path):
 def test_a_loss_that_is_no_number_ends_the_run_in_one_line(tmp_path):
     model = make_model()
     model.get_layer("logits").kernel.assign(np.full((4, 3), np.nan, "float32"))
-    with pytest.raises(TlkitError, match=r"stage 0, epoch 0, step 0: the loss is nan\. Try a new run with --set"):
+    with pytest.raises(TlkitError, match=r"stage 0, epoch 0, step 0: the loss is nan\. Try a new run with a tenth of"):
         train(make_training(model, [Stage(epochs=1, learning_rate=1e-3)]), tmp_path)

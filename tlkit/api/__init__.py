@@ -9,7 +9,7 @@ from tlkit import run as run_folder
 from tlkit.catalog import BACKBONES
 from tlkit.errors import RecipeError
 from tlkit.progress import Listener
-from tlkit.recipe import check_recipe, read_recipe
+from tlkit.recipe import check_recipe, read_recipe, set_keys
 from tlkit.recipe_keys import Recipe
 
 # The recipe of each model that `build_model` built, for the run folder of whoever trains it.
@@ -21,8 +21,11 @@ def load_data(source, *, tasks=None, group_by="", seed=0, listener=None):
 
     Args:
         source: A folder with one subfolder per class (optionally under `train/`, `val/`, `test/`), a CSV file with
-            `path,label[,split][,group]`, an `.npz` file, or `(images, labels)` arrays.
-        tasks: Dict of label column to kind, such as `{"species": "single_label"}`; by default the column `label`.
+            `path,label[,split][,group]`, an `.npz` file, or `(images, labels)` arrays; labels are an array, or a dict
+            of task to array.
+        tasks: Dict of label column to kind, such as `{"species": "single_label", "marks": "multilabel", "age":
+            "regression"}`; by default the column `label`, of one class each. A column that may be meant otherwise is
+            refused unless its kind is named. Empty cells are missing labels.
         group_by: Regular expression on the path; images that it groups together stay in one split.
         seed: Seed of the split, where none is given.
         listener: `Listener` for progress and notes.
@@ -49,8 +52,11 @@ def build_model(
     pooling="avg",
     dropout=0.2,
     hidden=(),
+    logits="linear",
+    init="probe",
     l1=0.0,
     l2=0.0,
+    max_norm=0.0,
     seed=0,
 ):
     """Build an ordinary flat `keras.Model` from a backbone and a new head.
@@ -62,16 +68,27 @@ def build_model(
             `(batch, classes)`, or to a dict of them by task; by default pooling, dropout and one dense layer.
         weights: `"imagenet"`, `"none"`, the path of a weights file, or the folder of an earlier run.
         image_size: Side in pixels; by default what the backbone was made for.
-        pooling, dropout, hidden, l1, l2: The default head's; see `tlkit.models.heads.make_head`.
+        pooling, dropout, hidden, logits, init, l1, l2, max_norm: The default head's; see
+            `tlkit.models.heads.make_head`.
         seed: Seeds Keras's global generators, and with them the head's initial weights.
 
     Returns:
-        `keras.Model`: float32 RGB `(batch, image_size, image_size, 3)` in [0, 255] to probabilities.
+        `keras.Model`: float32 RGB `(batch, image_size, image_size, 3)` in [0, 255] to probabilities
+            (numbers for regression).
 
     Raises:
         WeightsError: If the weights are missing or don't fit the backbone.
     """
-    settings = {"pooling": pooling, "dropout": dropout, "hidden": list(hidden), "l1": l1, "l2": l2}
+    settings = {
+        "pooling": pooling,
+        "dropout": dropout,
+        "hidden": list(hidden),
+        "logits": logits,
+        "init": init,
+        "l1": l1,
+        "l2": l2,
+        "max_norm": max_norm,
+    }
     values = {
         "seed": seed,
         "tasks": {name: task.kind for name, task in tasks.items()},
@@ -86,8 +103,9 @@ def finetune(
     model,
     data,
     *,
-    stages="auto",
+    stages=None,
     recipe="default",
+    settings=None,
     cache=None,
     cache_size=None,
     out=None,
@@ -98,11 +116,15 @@ def finetune(
     """Train a model on data, stage by stage, and evaluate it.
 
     Args:
-        model: What `build_model` returns, or a `keras.Model` of your own that ends in one softmax `Activation` a
-            task, named like the task.
+        model: What `build_model` returns, or a `keras.Model` of your own that ends in one layer a task, named like the
+            task: `Activation("softmax")` for one label, `Activation("sigmoid")` for several, for a number
+            `Rescaling(task.scale, offset=task.mean)`.
         data: What `load_data` returns.
-        stages: `"auto"`, or a list of dicts as in a recipe's `[[stages]]`.
+        stages: `"auto"` or another of the recipe's words, or a list of dicts as in a recipe's `[[stages]]`; by default
+            the recipe's.
         recipe: `Recipe`, or name or path of one, for everything else; the backbone and the head are the model's.
+        settings: Dict of recipe key to value, such as `{"data.mixup": 0.2, "training.ema": 0.99}`; they win over the
+            recipe. `tlkit recipes --schema` describes all keys.
         cache: `"auto"`, `"ram"`, `"disk"` or `"off"`: where the frozen layers' features are kept; by default the
             recipe's choice. Results don't depend on it.
         cache_size: Most bytes that they may take on disk; by default a quarter of what is free.
@@ -125,10 +147,11 @@ def finetune(
     built = _recipes.get(model)
     if built is None:
         values["backbone"] = base.backbone.model_dump() | {"weights": "none"}
-        values["head"]["custom"] = "a model of the user's own"
+        values["head"] = {"custom": "a model of the user's own", "init": "random"}  # it begins as it is
     else:
         values |= {"seed": built.seed, "backbone": built.backbone.model_dump(), "head": built.head.model_dump()}
-    values["stages"] = stages if stages == "auto" else [dict(stage) for stage in stages]
+    if stages is not None:
+        values["stages"] = stages
     values["data"] |= {
         "image_size": model.input_shape[1],
         "split_seed": data.seed,
@@ -138,10 +161,24 @@ def finetune(
     values["tasks"] = {name: task.kind for name, task in data.tasks.items()}
     if cache:
         values["training"]["cache"] = cache
+    _refuse_built(settings)
+    set_keys(values, settings or {})
     ends = find_block_ends(model, block_ends)
     checked = check_recipe(values, where="finetune")
-    job = Job(checked, data, tuple(ends), lambda _recipe: model, listener or Listener(), cache_size=cache_size)
+    job = Job(checked, data, tuple(ends), lambda *_: model, listener or Listener(), cache_size=cache_size)
     return job.resolve().open(out, resume).run()
+
+
+# What is decided where the model is built, and where the data are loaded.
+_OF_MODEL = ("backbone", "tasks", "seed", "data.image_size", "head")
+_OF_DATA = ("data.split_seed", "data.group_by", "data.folds")
+
+
+def _refuse_built(settings):
+    for key in settings or {}:
+        for taken, where in ((_OF_MODEL, "build_model"), (_OF_DATA, "load_data")):
+            if key != "head.init" and any(key == name or key.startswith(f"{name}.") for name in taken):
+                raise RecipeError(f"finetune: `{key}` is decided before. Give it to `{where}`, or to the command.")
 
 
 def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, listener=None):
@@ -159,16 +196,27 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, 
         TlkitError: In one line, for whatever the user can mend; then no run folder is left behind.
     """
     from tlkit.api.folds import cross_validate
+
+    if out and not resume:
+        run_folder.new_run_path(recipe.backbone.name, "", out)
+    job = _make_job(recipe, source, listener or Listener(), cache_size)
+    if recipe.data.folds:
+        return cross_validate(job, out, resume)
+    return job.resolve().open(out, resume).run()
+
+
+def _make_job(recipe, source, listener, cache_size=None):
+    """Return the `Job` of a recipe and a source; all that can be wrong before TensorFlow is needed is found here."""
     from tlkit.api.job import Job
     from tlkit.api.words import describe_in_words
     from tlkit.data.augment import training_view
+    from tlkit.data.policies import orientation_risk
     from tlkit.models.weights import check_weights
+    from tlkit.training.rules import resolve_views
 
-    listener = listener or Listener()
-    if out and not resume:
-        run_folder.new_run_path(recipe.backbone.name, "", out)
     check_weights(recipe.backbone.name, recipe.backbone.weights)
-    training_view(recipe.data.augment, image_size=224, fit=recipe.data.fit)  # refuses unknown policies and ops
+    tried = resolve_views(recipe, recipe.tasks.values()).data
+    training_view(tried.augment, image_size=224, fit=tried.fit)  # refuses unknown policies and ops
     head = find_head(recipe.head.custom) if recipe.head.custom else None
     data = load_data(
         source,
@@ -179,16 +227,40 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, 
     )
     for line in describe_in_words(data, recipe.data.folds):
         listener.note(line)
+    recipe = resolve_views(recipe, [task.kind for task in data.tasks.values()])
+    for task in data.tasks.values():
+        if risk := orientation_risk(recipe.data.augment, task.classes):
+            listener.note(risk)
     ends = BACKBONES[recipe.backbone.name].block_ends
 
-    def make_model(recipe):
+    def make_model(recipe, tasks):
         listener.engine_needed()
-        return _build(recipe, data.tasks, head)
+        return _build(recipe, tasks, head)
 
-    job = Job(recipe, data, ends, make_model, listener, cache_size=cache_size)
-    if recipe.data.folds:
-        return cross_validate(job, out, resume)
-    return job.resolve().open(out, resume).run()
+    return Job(recipe, data, ends, make_model, listener, cache_size=cache_size)
+
+
+def find_learning_rate(recipe, source, *, stage=0, steps=100, listener=None):
+    """Do the learning-rate range test of one stage of a recipe.
+
+    The stage begins where a run's first does: at the linear probe, if the recipe's head does.
+
+    Args:
+        recipe: `Recipe`.
+        source: As for `load_data`.
+        stage: Number of the stage, from 0.
+        steps: Number of training steps, at least 2, from a rate of 1e-7 to 1.
+        listener: `Listener` for progress and notes.
+
+    Returns:
+        `tlkit.training.lr_find.RangeTest`: `rates`, `losses` and `suggestion`.
+
+    Raises:
+        TlkitError: In one line, for whatever the user can mend.
+    """
+    from tlkit.api.lr_find import range_test_of
+
+    return range_test_of(_make_job(recipe, source, listener or Listener()), stage, steps)
 
 
 def evaluate(run, *, data=None, tta="none", listener=None):
@@ -258,7 +330,7 @@ def _build(recipe, tasks, head):
     backbone = build_backbone(
         recipe.backbone.name, weights=recipe.backbone.weights, image_size=None if size == "auto" else size
     )
-    settings = recipe.head.model_dump(exclude={"custom", "logits", "init", "max_norm"})
+    settings = recipe.head.model_dump(exclude={"custom"})
     model = assemble(backbone, head or make_head(tasks, **settings), tasks)
     _recipes[model] = recipe
     return model

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from tlkit.api.parts import make_mixing, probe_views, streamed_epochs
 from tlkit.training.store import DiskStore, MemoryStore, StoreError
 
 
@@ -18,7 +19,6 @@ def choose_cache(job, recipe, model):
     """
     from tlkit.models.chain import Chain
     from tlkit.training.cache import memory_room, plan_cache
-    from tlkit.training.fit import unfrozen_blocks
 
     if job.plan is not None:
         return recipe, job.plan, job.store
@@ -28,22 +28,50 @@ def choose_cache(job, recipe, model):
         counts = {"train": len(job.pool), "val": len(job.pool), "test": 0}
     store = DiskStore(max_bytes=job.cache_size, note=job.listener.note)
     room = {"disk": _disk_room(store, recipe.training.cache, job.listener), "ram": memory_room()}
+    job = replace(job, recipe=recipe)
     plan = plan_cache(
         recipe.training.cache,
-        [(chain.position(unfrozen_blocks(stage, job.ends)), stage.epochs) for stage in recipe.stages],
+        _shown(job, chain),
         row_bytes=chain.row_bytes,
         num_train=counts["train"],
         num_val=counts["val"],
         num_test=counts["test"],
-        views=replace(job, recipe=recipe).views().count,
+        keep_training=job.views().count is not None,
+        anyway=chain.position(0),
         room=room,
     )
     job.listener.note(plan.summary)
+    if mixed := _mixed_views(job):
+        job.listener.note(
+            f"mixup and CutMix mix images, not features: the frozen layers run on {mixed:,} image views for them"
+        )
     if plan.mode == "ram":
         store = MemoryStore(room["ram"])
     recipe = recipe.model_copy(deep=True)
     recipe.training.cache = plan.mode
     return recipe, plan, None if plan.mode == "off" else store
+
+
+def _shown(job, chain):
+    """Return `(position, view numbers)` of the probe and of each stage; None for a view that no other epoch shows."""
+    from tlkit.training.stage import unfrozen_blocks
+
+    views, streamed, epoch = job.views(), streamed_epochs(job.recipe), 0
+    numbers = list(probe_views(job))
+    shown = [(chain.position(0), numbers)] if numbers else []
+    for stage in job.recipe.stages:
+        epochs = range(epoch, epoch + stage.epochs)
+        numbers = [None if number in streamed else views.number(number) for number in epochs]
+        shown.append((chain.position(unfrozen_blocks(stage, job.ends)), numbers))
+        epoch += stage.epochs
+    return shown
+
+
+def _mixed_views(job):
+    """Return on how many training views the frozen layers run because they are mixed."""
+    depths = [stage.unfreeze for stage in job.recipe.stages for _ in range(stage.epochs)]
+    frozen = [number for number in make_mixing(job.recipe).epochs if depths[number] not in {"all", len(job.ends)}]
+    return len(frozen) * len(job.data.indices("train"))
 
 
 def _disk_room(store, mode, listener):
@@ -65,12 +93,13 @@ def kept_evaluation(job, chain, views, indices):
         keeps the evaluation view there, else 0.
     """
     from tlkit.training.features import KeptFeatures
-    from tlkit.training.fit import unfrozen_blocks
     from tlkit.training.repeatable import describe_engine
+    from tlkit.training.stage import unfrozen_blocks
 
     if job.store is None:
         return {"kept": None, "keep_at": 0}
     pool = indices if job.pool is None else job.pool
     kept = KeptFeatures(job.store, chain, views.evaluation(), job.data, pool, describe_engine())
-    frozen = min(chain.position(unfrozen_blocks(stage, job.ends)) for stage in job.recipe.stages)
+    cuts = [chain.position(unfrozen_blocks(stage, job.ends)) for stage in job.recipe.stages]
+    frozen = min(cuts, default=chain.position(0))
     return {"kept": kept, "keep_at": frozen if frozen in job.plan.evaluation else 0}

@@ -11,17 +11,22 @@ from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.api.caching import choose_cache
-from tlkit.api.scoring import score_splits
+from tlkit.api.parts import class_counts, make_training, refuse_idle, refuse_no_training
+from tlkit.api.precision import choose_precision
+from tlkit.api.scoring import primary_key, score_splits
+from tlkit.api.words import describe_monitor
 from tlkit.catalog import BACKBONES
-from tlkit.data.augment import INTERPOLATION
 from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
+from tlkit.data.labels import label_texts
+from tlkit.data.resize import INTERPOLATION
 from tlkit.delivery.predict import Run
 from tlkit.errors import RecipeError, RunError, Stopped, Terminated
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 from tlkit.recipe_keys import Recipe
-from tlkit.training.schedule import auto_stages, describe_stage
+from tlkit.training import rules
+from tlkit.training.schedule import describe_stage
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Job:
         recipe: The `Recipe`; `resolve` makes its automatic choices.
         data: The images with their splits.
         ends: Names of the model's block ends.
-        make_model: Function from the recipe to a freshly built `keras.Model`.
+        make_model: Function from the recipe and the tasks to a freshly built `keras.Model`.
         listener: Hears what the run does.
         path: The run folder, once `open` has made it.
         model: The model as it was built, once `open` has, for a run that isn't complete.
@@ -61,15 +66,26 @@ class Job:
         Raises:
             RecipeError: If a stage unfreezes more blocks than there are.
         """
-        recipe = self.recipe.model_copy(deep=True)
+        kinds = [task.kind for task in self.data.tasks.values()]
+        recipe = rules.resolve_views(self.recipe, kinds).model_copy(deep=True)
+        recipe.tasks = {name: task.kind for name, task in self.data.tasks.items()}
         if recipe.data.split_seed == "auto":
             recipe.data.split_seed = recipe.seed
         if recipe.data.image_size == "auto":
             recipe.data.image_size = BACKBONES[recipe.backbone.name].image_size
         num_images = len(self.data.indices("train"))
         recipe.data.batch_size = min(recipe.data.batch_size, num_images)
-        if recipe.stages == "auto":
-            recipe.stages = auto_stages(num_images, len(self.ends), recipe.data.batch_size)
+        recipe.tasks = {name: task.kind for name, task in self.data.tasks.items()}
+        if isinstance(recipe.stages, str):
+            head, size = recipe.head, recipe.data.batch_size
+            probed = head.init == "probe" and head.logits == "linear" and not head.hidden and not head.custom
+            recipe.stages = rules.choose_stages(recipe.stages, num_images, len(self.ends), size, probed)
+        recipe.stages = [rules.resolve_stage(stage) for stage in recipe.stages]
+        refuse_idle(recipe, self.data)
+        recipe.loss.imbalance, line = rules.choose_imbalance(recipe.loss.imbalance, class_counts(self.data))
+        if line and self.resume_path is None:  # folds have it said once
+            self.listener.note(line)
+            self._note_undrawn(recipe)
         for number, stage in enumerate(recipe.stages):
             if stage.unfreeze != "all" and stage.unfreeze > len(self.ends):
                 raise RecipeError(
@@ -79,6 +95,12 @@ class Job:
         if recipe.backbone.weights not in {"imagenet", "none"}:
             recipe.backbone.weights = str(Path(recipe.backbone.weights).expanduser().absolute())
         return replace(self, recipe=recipe)
+
+    def _note_undrawn(self, recipe):
+        name, _ = rules.most_imbalanced(class_counts(self.data))
+        missing = sum(self.data.labels[name][self.data.indices("train")] < 0)
+        if recipe.loss.imbalance == "balanced_sampling" and missing:
+            self.listener.note(f"balanced sampling leaves out {missing} training images without a label of {name}")
 
     def open(self, out, resume):
         """Return the job with its model and its run folder: made with what is known before training, or checked.
@@ -101,7 +123,9 @@ class Job:
             path = run_folder.new_run_path(recipe.backbone.name, Path(self.data.source).stem, out)
         if run_folder.is_complete(path):
             return replace(self, path=path, recipe=recipe, model=None)
-        model = self.make_model(recipe)
+        model = self.make_model(recipe, self.data.tasks)
+        refuse_no_training(self, recipe, model)
+        recipe = choose_precision(self, recipe, model)
         recipe, plan, store = choose_cache(self, recipe, model)
         if exists:
             for leftover in path.rglob(".*.tmp*"):  # of a write that was killed
@@ -126,6 +150,8 @@ class Job:
             self.listener.note(f"run folder: {self.path}")
             for number, stage in enumerate(self.recipe.stages):
                 self.listener.note(f"stage {number}: {describe_stage(stage)}")
+            if len(self.data.tasks) > 1:
+                self.listener.note(describe_monitor(self.recipe))
             try:
                 _execute(self, estimate)
             except (KeyboardInterrupt, Terminated) as interruption:
@@ -187,12 +213,13 @@ def _execute(job, estimate):
     evaluation_started = time.monotonic()
     metrics = score_splits(job, training.chain)
     if estimate:
-        metrics |= {"primary": f"cv.tasks.{next(iter(job.data.tasks))}.accuracy", "cv": estimate}
+        metrics |= {"primary": primary_key("cv", job.data.tasks), "cv": estimate}
     now = time.monotonic()
     timing = {
-        "total_seconds": round(sum(state.stage_seconds) + now - evaluation_started, 3),
+        "total_seconds": round(state.probe_seconds + sum(state.stage_seconds) + now - evaluation_started, 3),
         "this_process_seconds": round(now - started, 3),
         "feature_pass_seconds": round(state.pass_seconds, 3),
+        "probe_seconds": round(state.probe_seconds, 3),
         "evaluation_seconds": round(now - evaluation_started, 3),
         "stages": [{"stage": number, "seconds": round(s, 3)} for number, s in enumerate(state.stage_seconds)],
     }
@@ -205,34 +232,10 @@ def _execute(job, estimate):
 
 def _train(job):
     from tlkit.training.checkpoint import Checkpoint, TrainingState
-    from tlkit.training.features import Features
-    from tlkit.training.fit import Training, weights_hash
+    from tlkit.training.fit import weights_hash
     from tlkit.training.interrupt import deferred_signals
-    from tlkit.training.repeatable import describe_engine
 
-    recipe, data = job.recipe, job.data
-    features = Features(
-        data,
-        job.views(),
-        batch_size=recipe.data.batch_size,
-        seed=recipe.seed,
-        epochs=sum(stage.epochs for stage in recipe.stages),
-        plan=job.plan,
-        store=job.store,
-        engine=describe_engine(),
-        pool=job.pool,
-        listener=job.listener,
-    )
-    training = Training(
-        job.model,
-        recipe.stages,
-        ends=job.ends,
-        tasks=data.tasks,
-        features=features,
-        batch_norm=recipe.training.batch_norm,
-        monitor=recipe.training.monitor,
-        patience=recipe.training.patience,
-    )
+    recipe, data, training = job.recipe, job.data, make_training(job)
     identity = {
         "recipe": _without_cache(recipe).to_toml(),
         "data": data.fingerprint,
@@ -245,7 +248,15 @@ def _train(job):
         state = checkpoint.load() or TrainingState()
         training.run(state, checkpoint=checkpoint, listener=job.listener, stop=stop, on_epoch=recorder)
     recorder.write_history(state)
+    run_folder.write_json(
+        job.path / run_folder.SELECTION, {"shipped": _choice(state.best), "contests": state.selection}
+    )
     return state, training
+
+
+def _choice(row):
+    """Return which candidate a row of figures belongs to, and its figures."""
+    return {key: row[key] for key in ("stage", "epoch", "val_loss", "val_accuracy")}
 
 
 class _Recorder:
@@ -264,8 +275,8 @@ class _Recorder:
     def write_history(self, state):
         from tlkit.training.fit import HISTORY_COLUMNS
 
-        rows = [[row[column] for column in HISTORY_COLUMNS] for row in state.history]
-        run_folder.write_csv(self._path, HISTORY_COLUMNS, rows)
+        columns = list(state.history[0]) if state.history else HISTORY_COLUMNS
+        run_folder.write_csv(self._path, columns, [[row[column] for column in columns] for row in state.history])
 
 
 def _describe_inputs(job):
@@ -278,12 +289,17 @@ def _describe_inputs(job):
         "channels": "RGB",
         "range": [0, 255],
         "batch_size": recipe.data.batch_size,
-        "tasks": {name: {"kind": task.kind, "classes": list(task.classes)} for name, task in data.tasks.items()},
+        "tasks": {name: _describe_task(task) for name, task in data.tasks.items()},
     }
 
 
+def _describe_task(task):
+    scale = {"mean": task.mean, "scale": task.scale} if task.kind == "regression" else {}
+    return {"kind": task.kind, "classes": list(task.classes), **scale}
+
+
 def _write_splits(path, data):
-    columns = [[task.classes[k] for k in data.labels[name]] for name, task in data.tasks.items()]
+    columns = [label_texts(task, data.labels[name]) for name, task in data.tasks.items()]
     rows = zip(data.paths, data.split.tolist(), data.sha256, *columns, strict=True)
     run_folder.write_csv(path, ["path", "split", "sha256", *data.tasks], rows)
 
@@ -291,6 +307,7 @@ def _write_splits(path, data):
 def _recorded_choices(path, recipe, data):
     """Return the recipe with what a run that exists has chosen; refuse another recipe, or other data."""
     recorded = read_recipe(path / run_folder.RECIPE)
+    recipe = _with_measured(recipe, recorded)
     differing = _differing_keys(_without_cache(recorded).model_dump(), _without_cache(recipe).model_dump())
     if differing:
         raise RunError(
@@ -306,6 +323,15 @@ def _without_cache(recipe):
     """Return a recipe with the one key left open that decides nothing about the result."""
     recipe = recipe.model_copy(deep=True)
     recipe.training.cache = "auto"
+    return recipe
+
+
+def _with_measured(recipe, recorded):
+    """Return a recipe with what a run has measured, where the recipe leaves that open."""
+    if recipe.training.precision != "auto":
+        return recipe
+    recipe = recipe.model_copy(deep=True)
+    recipe.training.precision = recorded.training.precision
     return recipe
 
 

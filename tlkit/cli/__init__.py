@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "Train what a recipe describes.",
     "evaluate": "Evaluate a run on its held-out images or on other data.",
     "predict": "Predict images with a run.",
+    "lr-find": "Find the learning rates that make a stage's loss fall.",
     "audit": "Say what is wrong with a folder of images.",
     "backbones": "List the pretrained networks.",
     "recipes": "List the recipes that ship with tlkit, or print one.",
@@ -47,6 +48,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx, name):
         if name not in COMMANDS:
             return None
+        name = name.replace("-", "_")
         return getattr(import_module(f"tlkit.cli.{name}"), name)
 
     def resolve_command(self, ctx, args):

@@ -1,24 +1,40 @@
-"""`tlkit audit`: what is wrong with this data, before anything is trained on it."""
+"""`tlkit audit`: what is wrong with this data, and what the network will see, before anything is trained on it."""
 
 import json
+from pathlib import Path
 
 import click
+
+from tlkit.cli.training import parse_tasks, task_option
+from tlkit.errors import TlkitError
 
 
 @click.command()
 @click.argument("data", metavar="DIR|FILE")
-@click.option("--task", "tasks", multiple=True, metavar="NAME=KIND", help="A label column, e.g. species=single_label.")
+@task_option
 @click.option("--group-by", metavar="REGEX", help="Images whose path gives the same first group share a split.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the split. Default: 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, the same as a run's data.json.")
-def audit(data, tasks, group_by, seed, as_json):
+@click.option(
+    "--preview",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE.png]",
+    help="Draw views of a few images: evaluation and training. Default: preview-<policy>.png.",
+)
+@click.option("--augment", metavar="NAME", help="Policy to preview, or a list of ops in TOML. Default: as for a run.")
+@click.option("--image-size", type=click.IntRange(16, 4096), help="Side of the previewed views in pixels.")
+@click.option(
+    "--fit", type=click.Choice(["crop", "squash", "letterbox"]), help="How the previewed images become square."
+)
+def audit(data, tasks, group_by, seed, as_json, preview, augment, image_size, fit):
     """Check every image of DIR, a folder or a CSV file, and say what is wrong and how it would be split."""
     from tlkit.api import load_data
     from tlkit.cli.screen import Screen
-    from tlkit.cli.training import parse_tasks
 
+    kinds = parse_tasks(tasks) or None
+    draw = _prepare_preview(preview, {"augment": augment, "image_size": image_size, "fit": fit}, seed, kinds or {})
     with Screen() as screen:
-        kinds = parse_tasks(tasks) or None
         loaded = load_data(data, tasks=kinds, group_by=group_by or "", seed=seed, listener=screen)
     from tlkit.data.describe import describe_data
 
@@ -27,6 +43,56 @@ def audit(data, tasks, group_by, seed, as_json):
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
         _print(description)
+    if draw:
+        for line in draw(loaded):
+            click.echo(line, err=as_json)  # stdout holds the document alone
+
+
+def _prepare_preview(file, given, seed, kinds):
+    """Check what the preview options ask for, before the long work; return None, or what draws it and says so.
+
+    Args:
+        file: The option's value: None where it wasn't given, empty for the default name.
+        given: Dict of the recipe's data keys to the values of their options, None where not given.
+        seed: Seed of the views.
+        kinds: Dict of task to kind.
+    """
+    settings = {f"data.{key}": value for key, value in given.items() if value is not None}
+    if file is None:
+        if settings:
+            raise click.UsageError(f"--{next(iter(settings))[5:].replace('_', '-')}: only --preview needs it; add it.")
+        return None
+    from tlkit.catalog import BACKBONES
+    from tlkit.recipe import DEFAULT_RECIPE, read_recipe
+    from tlkit.training.rules import resolve_views
+
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    recipe = resolve_views(read_recipe(DEFAULT_RECIPE, overrides), kinds.values())
+    policy, size = recipe.data.augment, recipe.data.image_size
+    size = BACKBONES[recipe.backbone.name].image_size if size == "auto" else size
+    path = Path(file or f"preview-{policy if isinstance(policy, str) else 'ops'}.png")
+    from tlkit.data.augment import training_view
+
+    training_view(policy, size, recipe.data.fit)  # refuses unknown policies and ops
+    if path.suffix.lower() != ".png":
+        raise TlkitError(f"--preview {path}: expected the name of a PNG file, such as {path.stem or 'preview'}.png.")
+    if path.exists():
+        raise TlkitError(f"--preview {path}: exists already. Delete it, or give another name.")
+    if not path.parent.is_dir():
+        raise TlkitError(f"--preview {path}: no such folder as {path.parent}. Make it, or give another name.")
+
+    def draw(data):
+        from tlkit.data.policies import orientation_risk
+        from tlkit.data.preview import encode_png, preview_sheet
+        from tlkit.run import atomic_path
+
+        sheet = preview_sheet(data, augment=policy, image_size=size, fit=recipe.data.fit, seed=seed)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(encode_png(sheet))
+        risks = [orientation_risk(policy, task.classes) for task in data.tasks.values()]
+        return [f"preview: {path}", *filter(None, risks)]
+
+    return draw
 
 
 def _print(description):
@@ -36,10 +102,25 @@ def _print(description):
     splits = list(description["counts"])
     total = sum(description["counts"].values())
     click.echo(f"{description['source']}: {total:,} usable images; splits {origin}")
-    for name, counts in description["class_counts"].items():
-        rows = [(label, *(f"{counts[split][label]:,}" for split in splits)) for label in description["classes"][name]]
-        print_table((name, *splits), [*rows, ("all", *(f"{description['counts'][s]:,}" for s in splits))])
+    for name in description["kinds"]:
+        print_table((name, *splits), list(_rows(description, name, splits)))
     findings = description["findings"]
     click.echo(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}")
     for finding in findings:
         click.echo(f"  {finding['path']}: {finding['problem']}")
+
+
+def _rows(description, name, splits):
+    """Yield the rows of a task's table: a title and a figure per split."""
+    if name in description["values"]:
+        spread = [description["values"][name][split] or {} for split in splits]
+        for title, key in (("mean", "mean"), ("standard deviation", "std"), ("least", "min"), ("largest", "max")):
+            yield title, *(f"{figures[key]:.4g}" if figures else "" for figures in spread)
+    else:
+        counts = [description["class_counts"][name][split] for split in splits]
+        for label in description["classes"][name]:
+            yield label, *(f"{of_split[label]:,}" for of_split in counts)
+    missing = [description["missing"][name][split] for split in splits]
+    if any(missing):
+        yield "missing", *(f"{count:,}" for count in missing)
+    yield "all", *(f"{description['counts'][split]:,}" for split in splits)

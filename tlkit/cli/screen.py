@@ -61,6 +61,9 @@ class Screen(Listener):
     def images_predicted(self, done, total, what):
         self._draw(f"predicting {what}", done, total)
 
+    def rate_tried(self, done, total):
+        self._draw("trying learning rates", done, total)
+
     def _print(self, text):
         (self._bar.console if self._bar else console).print(text, markup=False)
 

@@ -12,13 +12,18 @@ from tlkit.training.sizes import parse_size
 data_option = click.option("--data", metavar="DIR|FILE.csv", help="The labelled images.")
 head_option = click.option("--head", metavar="MODULE:FUNCTION", help="Function from features to logits.")
 
+task_option = click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME=KIND",
+    help="A label column and its kind: single_label, multilabel or regression; again for each further task.",
+)
 _SETTING_OPTIONS = (
     click.option(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a recipe key, e.g. stages.0.epochs=3."
     ),
-    click.option(
-        "--task", "tasks", multiple=True, metavar="NAME=KIND", help="A label column, e.g. species=single_label."
-    ),
+    task_option,
     click.option("--group-by", metavar="REGEX", help="Images whose path gives the same first group share a split."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of all that is random. Default: 0."),
     click.option(
@@ -35,6 +40,11 @@ _OUT_OPTIONS = (
 )
 
 
+_HEADLINES = {
+    "accuracy": "accuracy",
+    "mean_average_precision": "mean average precision",
+    "mae": "mean absolute error",
+}
 _USES = {"epoch": "choosing the epoch", "training": "training"}
 
 
@@ -86,19 +96,36 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_
 
 
 def print_result(run):
-    """Print the last screen: the accuracy with its interval on stdout; where the run lies and what to do next."""
+    """Print the last screen: each task's figure with its interval on stdout; where the run lies, what to do next."""
     split, entry = run.headline
-    click.echo(headline(split, next(iter(entry["tasks"].values())), entry["used_for"]))
+    for name, of_task in entry["tasks"].items():
+        click.echo(headline(split, name, of_task, entry["used_for"]))
     click.echo(f"run: {run.path}")
     click.echo(f"predict with: tlkit predict {run.path} PHOTO.jpg")
 
 
-def headline(what, entry, used_for):
-    """Return a task's accuracy with its interval in one line, and what else the images were used for, if anything."""
-    low, high = entry["accuracy_interval"]
+def headline(split, name, entry, used_for):
+    """Return a task's headline figure in one line: its interval, and what else the images were used for, if anything.
+
+    Args:
+        split: What was evaluated.
+        name: The task's name; `label` goes unnamed.
+        entry: The task's entry in `metrics.json`.
+        used_for: What the split was used to choose.
+    """
+    from tlkit.evaluation.metrics import headline_metric
+
+    what = split if name == "label" else f"{split} {name}:"
+    key, interval = headline_metric(entry["kind"])
     uses = " and ".join(_USES[use] for use in used_for)
     caveat = f" (optimistic: these images were used for {uses})" if uses else ""
-    figures = f"accuracy {entry['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}"
+    if entry[key] is None:
+        why = "every label is on all images, or on none" if entry["n_labelled"] else "no image has a label"
+        return f"{what} no {_HEADLINES[key]}: {why}"
+    digits, constant = (".3g", "training_mean_mae") if key == "mae" else (".3f", "constant_mean_average_precision")
+    low, high = (format(bound, digits) for bound in entry[interval])
+    baseline = f" (constant prediction {entry[constant]:{digits}})" if constant in entry else ""
+    figures = f"{_HEADLINES[key]} {entry[key]:{digits}}, 95 % interval {low} to {high}{baseline}"
     return f"{what} {figures}, {entry['n_labelled']} images{caveat}"
 
 
@@ -108,7 +135,9 @@ def parse_tasks(texts):
     for text in texts:
         name, equals, kind = text.partition("=")
         if not equals or not name:
-            raise RecipeError(f"--task: expected NAME=KIND, such as species=single_label. Received: {text!r}")
+            raise RecipeError(
+                f"--task: expected NAME=KIND, such as species=single_label or age=regression. Received: {text!r}"
+            )
         tasks[name] = kind
     return tasks
 

@@ -8,11 +8,13 @@ it is some fifty times smaller.
 import itertools
 
 import keras
+import numpy as np
 from keras import layers
 
 from tlkit.errors import TlkitError
 
 BATCH_NORMS = ("frozen", "train")
+ACTIVATIONS = {"single_label": "softmax", "multilabel": "sigmoid"}
 # Operations that are no layers, such as those of `keras.ops`, are fixed, too.
 FIXED_LAYERS = (
     layers.GlobalAveragePooling2D,
@@ -22,6 +24,15 @@ FIXED_LAYERS = (
     layers.Concatenate,
     layers.Flatten,
     layers.ReLU,
+)
+# What compute nothing in inference, on features that are flat already.
+IDENTITIES = (
+    layers.InputLayer,
+    layers.Dropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.Flatten,
 )
 
 
@@ -35,22 +46,30 @@ def assemble(backbone, head, tasks):
         tasks: `dict` from name to `Task`.
 
     Returns:
-        `keras.Model`, flat and uncompiled, with the backbone's name: image to probabilities `(batch, num_outputs)`, or
-        to a `dict` of them for several tasks. A task's probabilities come from the layer that has its name.
+        `keras.Model`, flat and uncompiled, with the backbone's name: image to predictions `(batch, num_outputs)`, or to
+        a `dict` of them for several tasks. A task's predictions come from the layer that has its name: the softmax of
+        its logits, for several labels their sigmoid, for a number its value, `logit * task.scale + task.mean`.
 
     Raises:
-        TlkitError: If the head returns something else than logits of the right width.
+        TlkitError: If the head returns something else than logits of the right width, or a task has a layer's name.
     """
-    taken = {operation.name for operation in backbone.operations}
+    logits = _check_logits(head(backbone.output), tasks)
+    taken = {operation.name for operation in keras.Model(backbone.inputs[0], logits).operations}
     for name in tasks:
         if name in taken:
             raise TlkitError(
-                f"A task can't be called {name!r}: {backbone.name} has a layer of that name. Rename the task."
+                f"A task can't be called {name!r}: {backbone.name} or its head has a layer of that name. "
+                "Rename the task."
             )
-    logits = _check_logits(head(backbone.output), tasks)
-    outputs = {name: layers.Activation("softmax", name=name)(logits[name]) for name in tasks}
+    outputs = {name: _output_layer(name, task)(logits[name]) for name, task in tasks.items()}
     outputs = outputs if len(tasks) > 1 else next(iter(outputs.values()))
     return keras.Model(backbone.inputs[0], outputs, name=backbone.name)
+
+
+def _output_layer(name, task):
+    if task.kind == "regression":
+        return layers.Rescaling(scale=float(task.scale), offset=float(task.mean), name=name)
+    return layers.Activation(ACTIVATIONS[task.kind], name=name)
 
 
 def _check_logits(logits, tasks):
@@ -64,8 +83,8 @@ def _check_logits(logits, tasks):
         shape = getattr(logits[name], "shape", None)
         if not keras.utils.is_keras_tensor(logits[name]) or tuple(shape) != (None, task.num_outputs):
             raise TlkitError(
-                f"The head must return logits of shape (None, {task.num_outputs}) for task {name!r}, one per class. "
-                f"Received: {type(logits[name]).__name__} of shape {shape}."
+                f"The head must return logits of shape (None, {task.num_outputs}) for task {name!r}, a {task.kind} "
+                f"one. Received: {type(logits[name]).__name__} of shape {shape}."
             )
     return {name: logits[name] for name in tasks}
 
@@ -74,15 +93,33 @@ def logits_of(model, tasks):
     """Return `dict` from task to the KerasTensor of its logits `(batch, num_outputs)`.
 
     Raises:
-        TlkitError: If the model does not end in an Activation layer per task, called like the task.
+        TlkitError: If the model does not end in one layer per task as `assemble` makes them, called like the task.
     """
     named = {operation.name: operation for operation in model.operations}
-    for name in tasks:
-        if not isinstance(named.get(name), layers.Activation):
+    for name, task in tasks.items():
+        layer = named.get(name)
+        if not _is_output(layer, task):
+            received = "no layer of that name" if layer is None else _describe_output(layer)
             raise TlkitError(
-                f"Model {model.name!r} must end in an Activation layer called {name!r}, on that task's logits."
+                f"Model {model.name!r} must end in {_describe_output(_output_layer(name, task))} called {name!r}, on "
+                f"the logits of its {task.kind} task. Received: {received}."
             )
     return {name: model.get_layer(name).input for name in tasks}
+
+
+def _is_output(layer, task):
+    if task.kind == "regression":
+        turned_back = isinstance(layer, layers.Rescaling) and np.array_equal(layer.scale, task.scale)
+        return turned_back and np.array_equal(layer.offset, task.mean)
+    return isinstance(layer, layers.Activation) and layer.activation is keras.activations.get(ACTIVATIONS[task.kind])
+
+
+def _describe_output(layer):
+    if isinstance(layer, layers.Activation):
+        return f"Activation({keras.activations.serialize(layer.activation)!r})"
+    if isinstance(layer, layers.Rescaling):
+        return f"Rescaling(scale={layer.scale}, offset={layer.offset})"
+    return type(layer).__name__
 
 
 def cut(model, ends, unfreeze, tasks):
@@ -140,6 +177,32 @@ def cut_position(model, ends, unfreeze, tasks):
     return max(0, len(ends) - unfreeze)
 
 
+def probe_layers(suffix, tasks):
+    """Find the layers that a linear probe of the features can be put into.
+
+    Args:
+        suffix: What `cut` with `unfreeze=0` returns.
+        tasks: `dict` from name to `Task`.
+
+    Returns:
+        `dict` from task to its `keras.layers.Dense`, of kernel `(features, num_outputs)` and bias, to which in
+        inference the features come as they are; None if any task has a head of another kind.
+    """
+    found = {name: _only_dense(keras.Model(suffix.inputs[0], suffix.output[name])) for name in tasks}
+    if None in found.values() or len(set(map(id, found.values()))) < len(tasks):
+        return None
+    return found
+
+
+def _only_dense(path):
+    """Return the one dense layer of a model that computes nothing else, or None."""
+    computing = [operation for operation in path.operations if not isinstance(operation, IDENTITIES)]
+    if len(path.input_shape) != 2 or len(computing) != 1 or not isinstance(computing[0], layers.Dense):
+        return None
+    (dense,) = computing
+    return dense if dense.use_bias and dense.activation is keras.activations.linear else None
+
+
 def _cut_points(model, ends, tasks):
     points = [_end(model, name) for name in ends]
     pooled = _after_pooling(model, points[-1], logits_of(model, tasks))
@@ -167,7 +230,7 @@ def _is_fixed(operation):
 
 def _separates(tensor, logits):
     if any(tensor is output for output in logits.values()):
-        return False  # a softmax alone has nothing to train
+        return False  # what turns logits into predictions has nothing to train
     try:
         return bool(keras.Model(tensor, logits).weights)
     except ValueError:
@@ -227,3 +290,22 @@ def _end(model, name):
 
 def _layers_up_to(model, end):
     return keras.Model(model.inputs[0], end).layers
+
+
+def variables_by_block(model, ends):
+    """Return a model's variables, block by block.
+
+    Args:
+        model: `keras.Model` that `assemble` made, or one of that form.
+        ends: Names of its block ends, first block first.
+
+    Returns:
+        List of lists of `keras.Variable`: the head's, then those of the last block, up to the first block's.
+    """
+    blocks, below = [], set()
+    for end in ends:
+        up_to = _layers_up_to(model, _end(model, end))
+        blocks.append([layer for layer in up_to if id(layer) not in below])
+        below = {id(layer) for layer in up_to}
+    blocks.append([layer for layer in model.layers if id(layer) not in below])
+    return [[variable for layer in block for variable in layer.variables] for block in reversed(blocks)]

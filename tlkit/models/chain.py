@@ -42,6 +42,11 @@ class Chain:
         """The position of the model's output."""
         return len(self._segments)
 
+    @property
+    def image_size(self):
+        """Side in pixels of the images that the model takes."""
+        return self._model.input_shape[1]
+
     def position(self, unfreeze):
         """Return the position of the cut that lets `unfreeze` blocks train."""
         return cut_position(self._model, self._ends, unfreeze, self._tasks)

@@ -25,8 +25,8 @@ LAYERS = """
 OPERATIONS = """
     Abs Absolute Add Argmax BroadcastTo Clip Concatenate Cos Divide Einsum Elu Erf Exp Expm1 ExpandDims Flip Gelu
     GetItem HardSigmoid HardSwish LeakyRelu Log Log1p LogSoftmax Logsumexp Matmul Max Maximum Mean Min Minimum Moveaxis
-    Multiply Negative Normalize Pad Power Prod Reciprocal Relu Relu6 Repeat Reshape Rsqrt Sigmoid Sign Silu Sin Softmax
-    Softplus Split Sqrt Square Squeeze Stack Std Subtract Sum Swapaxes Tanh Tile Transpose TrueDivide Var
+    Multiply Negative Normalize OnesLike Pad Power Prod Reciprocal Relu Relu6 Repeat Reshape Rsqrt Sigmoid Sign Silu Sin
+    Softmax Softplus Split Sqrt Square Squeeze Stack Std Subtract Sum Swapaxes Tanh Tile Transpose TrueDivide Var
 """
 INITIALIZERS = """
     Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity LecunNormal LecunUniform Ones Orthogonal

@@ -30,17 +30,19 @@ class CachePlan:
     summary: str = ""
 
 
-def plan_cache(mode, stages, *, row_bytes, num_train, num_val, num_test, views, room):
+def plan_cache(mode, stages, *, row_bytes, num_train, num_val, num_test, keep_training, room, anyway=None):
     """Choose what to keep.
 
     Features are worth keeping if the run sees them more than once. What does not fit is computed every epoch.
 
     Args:
         mode: `"auto"`, `"ram"`, `"disk"` or `"off"`.
-        stages: List of `(position, epochs)`: where each stage is cut (0: nothing is frozen), and how long it is.
+        stages: List of `(position, numbers)`: where each stage is cut (0: nothing is frozen), and which training view
+            each of its epochs shows; None for one that no other epoch shows.
         row_bytes: Function from a position to the bytes of one image's features there.
         num_train, num_val, num_test: Images of each split.
-        views: Number of training views; None for a fresh one every epoch.
+        keep_training: Whether training views are ever shown again.
+        anyway: A position whose features are kept even if the run sees them once: later runs and other folds need them.
         room: Dict with the bytes that may be filled for `"disk"` and for `"ram"`.
 
     Returns:
@@ -50,14 +52,14 @@ def plan_cache(mode, stages, *, row_bytes, num_train, num_val, num_test, views, 
         return CachePlan("off", summary="features: computed anew every epoch (--cache off)")
     if not any(position for position, _ in stages):
         return CachePlan("off", summary="features: none to keep, no layer is frozen")
-    periods = _periods(stages, views)
-    sizes = _sizes(periods, row_bytes, num_train, num_val, num_test, views)
+    periods = _periods(stages)
+    sizes = _sizes(periods, row_bytes, num_train, num_val, num_test, keep_training)
     kinds = ("disk", "ram") if mode == "auto" else (mode,)
 
     def views_run(kept):
         return _views_run(periods, kept, num_train, num_val)
 
-    kept_by_kind = {kind: _choose(sizes, views_run, room[kind]) for kind in kinds}
+    kept_by_kind = {kind: _choose(sizes, views_run, room[kind], anyway) for kind in kinds}
     chosen = min(kinds, key=lambda kind: views_run(kept_by_kind[kind]))  # the first of equals: it serves later runs
     kept = kept_by_kind[chosen]
     if not kept:
@@ -79,36 +81,33 @@ _PLACES = {"disk": "on disk", "ram": "in memory"}
 
 @dataclass(frozen=True)
 class _Period:
-    """What a stage shows: where it is cut, after how many trainings of layers below, and its epochs' view numbers."""
+    """What a stage shows: where it is cut, after how many trainings of layers below, its epochs' views as given."""
 
     position: int
     changes: int
     numbers: tuple
 
 
-def _periods(stages, views):
-    periods, first = [], 0
-    for position, length in stages:
+def _periods(stages):
+    periods = []
+    for position, numbers in stages:
         # A stage sees what an earlier one kept at its cut unless the layers below have been trained between them.
         changes = sum(earlier.position < position for earlier in periods)
-        epochs = range(first, first + length)
-        numbers = tuple(epochs if views is None else (epoch % views for epoch in epochs))
-        periods.append(_Period(position, changes, numbers))
-        first += length
+        periods.append(_Period(position, changes, tuple(numbers)))
     return periods
 
 
-def _sizes(periods, row_bytes, num_train, num_val, num_test, views):
+def _sizes(periods, row_bytes, num_train, num_val, num_test, keep_training):
     """Return what could be kept, with its bytes: `("training" or "evaluation", position)`, the latter with the test."""
     shown, sizes = {}, {}
     for period in periods:
-        shown.setdefault((period.position, period.changes), set()).update(period.numbers)
+        shown.setdefault((period.position, period.changes), set()).update(set(period.numbers) - {None})
     lowest = min(period.position for period in periods)
     for (position, _), numbers in shown.items():
         if not position:
             continue
         row = row_bytes(position)
-        if views is not None:
+        if keep_training and numbers:
             needed = len(numbers) * (num_train * row + ENTRY_BYTES)
             sizes["training", position] = sizes.get(("training", position), 0) + needed
         images = num_val + (num_test if position == lowest else 0)
@@ -127,7 +126,7 @@ def _views_run(periods, kept, num_train, num_val):
                 if (use, period.position, period.changes, view) in done:
                     continue
                 total += count
-                if (use, period.position) not in kept:
+                if (use, period.position) not in kept or (use, view) == ("training", None):
                     continue
                 along = filled_along(period.position, [later.position for later in periods[place + 1 :]])
                 for other in [period, *(periods[place + 1 + offset] for offset in along)]:
@@ -150,9 +149,12 @@ def filled_along(position, later):
     return [place for place, cut in enumerate(later) if 0 < cut < position and cut == lowest[place]]
 
 
-def _choose(sizes, views_run, room):
+def _choose(sizes, views_run, room, anyway):
     """Return what to keep: again and again what saves most for its size, until nothing does or the room is full."""
-    kept, used = frozenset(), 0
+    kept = frozenset(candidate for candidate in sizes if candidate[1] == anyway)
+    used = sum(sizes[candidate] for candidate in kept)
+    if used > room:
+        kept, used = frozenset(), 0
     while True:
         before = views_run(kept)
         gains = {

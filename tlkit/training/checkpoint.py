@@ -21,32 +21,61 @@ class TrainingState:
 
     Attributes:
         stage, epoch, step: What comes next: stage and epoch from 0, and batches already trained on in that epoch.
-        loss_sum, correct, seen: Sums over the epoch so far, for the row it will add to the history.
-        best: The row of the best epoch so far, or None before the first.
-        stale_epochs: Epochs of this stage since the best, for early stopping.
+        begun: Whether what comes before the first stage is done.
+        loss_sum, score_sum, seen: Sums over the epoch so far, for the row it will add to the history.
+        best: The row of what would ship now: of an epoch, of the probe, or None before there is either.
+        stage_best: The row of the stage's best epoch so far, which contends with `best` when the stage is over.
+        stale_epochs: Epochs of this stage since its best, for early stopping.
+        drops, stale_since_drop: How often the stage has met a plateau, and epochs without a better one since.
+        kept_scores: Scores of the stage's best epochs, those in `kept`.
+        log_variances: Learned weights of the tasks' losses; empty where they aren't learned.
+        selection: One dict a candidate that has contended with the best one so far.
         history: One dict an epoch.
-        stage_seconds: Time spent in each stage so far; with `pass_seconds` what differs between equal runs.
+        probe_seconds: Time spent on the probe.
+        stage_seconds: Time spent in each stage so far; the seconds are what differs between equal runs.
         pass_seconds: Time spent on computing features that are kept.
-        variables, optimizer, best_variables: Arrays by position; names may differ between two processes.
+        variables, optimizer, best_variables, stage_best_variables, kept: Arrays by position; names may differ between
+            two processes.
+        best_figures, stage_best_figures: Lists of one float64 array: the monitored figure of each validation image.
     """
 
     stage: int = 0
     epoch: int = 0
     step: int = 0
+    begun: bool = False
     loss_sum: float = 0.0
-    correct: float = 0.0
+    score_sum: float = 0.0
     seen: int = 0
     best: dict | None = None
+    stage_best: dict | None = None
     stale_epochs: int = 0
+    drops: int = 0
+    stale_since_drop: int = 0
+    kept_scores: list[float] = field(default_factory=list)
+    log_variances: list[float] = field(default_factory=list)
+    selection: list[dict] = field(default_factory=list)
     history: list[dict] = field(default_factory=list)
+    probe_seconds: float = 0.0
     stage_seconds: list[float] = field(default_factory=list)
     pass_seconds: float = 0.0
     variables: list[np.ndarray] = field(default_factory=list)
     optimizer: list[np.ndarray] = field(default_factory=list)
     best_variables: list[np.ndarray] = field(default_factory=list)
+    best_figures: list[np.ndarray] = field(default_factory=list)
+    stage_best_variables: list[np.ndarray] = field(default_factory=list)
+    stage_best_figures: list[np.ndarray] = field(default_factory=list)
+    kept: list[np.ndarray] = field(default_factory=list)
 
 
-_TENSORS = ("variables", "optimizer", "best_variables")
+_TENSORS = (
+    "variables",
+    "optimizer",
+    "best_variables",
+    "best_figures",
+    "stage_best_variables",
+    "stage_best_figures",
+    "kept",
+)
 
 
 class Checkpoint:
@@ -101,7 +130,10 @@ class Checkpoint:
                 f"{self.path}: the checkpoint is damaged ({error}). Remove the folder to start over."
             ) from None
         self._refuse_another(header["identity"])
-        return TrainingState(**header["state"], **{kind: _in_order(kind, tensors) for kind in _TENSORS})
+        try:
+            return TrainingState(**header["state"], **{kind: _in_order(kind, tensors) for kind in _TENSORS})
+        except TypeError:
+            raise RunError(f"{self.path}: another version of tlkit wrote this checkpoint. Start a new run.") from None
 
     def _refuse_another(self, received):
         differing = [key for key in self.identity if received.get(key) != self.identity[key]]

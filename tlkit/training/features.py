@@ -9,11 +9,14 @@ import contextlib
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from tlkit.data.pipeline import epoch_order, shuffled_batches, steps_per_epoch, view_batches
+from tlkit.data.mixing import Mixing
+from tlkit.data.pipeline import balanced_order, epoch_order, shuffled_batches, steps_per_epoch, view_batches
 from tlkit.progress import Listener
 from tlkit.training.cache import filled_along
 from tlkit.training.store import StoreError
@@ -157,6 +160,23 @@ def _wait_for(writes):
         write.result()
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees.
+
+    Attributes:
+        features: float32 `(batch, ...)`: images, or what the frozen layers make of them.
+        labels: Dict of task to labels, encoded as `Task` says.
+        partners: int64 `(batch,)`: which image of the batch each is mixed with; None where nothing is mixed.
+        shares: float32 `(batch,)`: how much of each is itself.
+    """
+
+    features: np.ndarray
+    labels: dict
+    partners: np.ndarray | None = None
+    shares: np.ndarray | None = None
+
+
 class Features:
     """The batches that a training sees, as features at the cut of its stage.
 
@@ -170,6 +190,9 @@ class Features:
         batch_size: Images in a full batch.
         seed: Whole number that decides the order of every epoch.
         epochs: Number of epochs of all stages.
+        balanced: Name of the single-label task whose classes are drawn equally often; None to show each image once.
+        mixing: `tlkit.data.mixing.Mixing`, or None.
+        streamed: Epochs, counted over all stages, whose training views aren't kept, besides those that mix.
         plan: `tlkit.training.cache.CachePlan`, of which `training` and `evaluation` count.
         store: `DiskStore` or `MemoryStore`; None to keep nothing.
         engine: As for `KeptFeatures`.
@@ -178,40 +201,64 @@ class Features:
     """
 
     def __init__(
-        self, data, views, *, batch_size, seed, epochs, plan=None, store=None, engine=None, pool=None, listener=None
+        self,
+        data,
+        views,
+        *,
+        batch_size,
+        seed,
+        epochs,
+        balanced=None,
+        mixing=None,
+        streamed=(),
+        plan=None,
+        store=None,
+        engine=None,
+        pool=None,
+        listener=None,
     ):
         self._data, self._views, self.batch_size, self._seed, self._epochs = data, views, batch_size, seed, epochs
         self._plan, self._store, self._engine, self._pool = plan, store, engine, pool
         self._listener = listener or Listener()
+        self._mixing = mixing or Mixing()
+        self._streamed = frozenset(streamed) | self._mixing.epochs
         self._train, self._val = data.indices("train"), data.indices("val")
+        self._classes = data.labels[balanced][self._train] if balanced else None
+        self._drawn = (None, None)
         self.steps_per_epoch = steps_per_epoch(len(self._train), batch_size)
-        self._chain, self._position, self._later, self._kept = None, 0, [], {}
+        self._chain, self._shown, self._position, self._later, self._kept = None, None, 0, [], {}
         self._filling = store is not None
 
-    def start_stage(self, chain, position, later=()):
+    def start_stage(self, chain, position, later=(), shown=None):
         """Take where the coming stage is cut.
 
         Args:
             chain: `Chain` of the model as it is now.
             position: The stage's cut in it; 0 where nothing is frozen.
-            later: `(position, epochs)` of each stage to come, the epochs a range counted over all stages. What they
-                need nearer to the image is filled in the same pass.
+            later: `(position, epochs)` of each stage to come, the epochs counted over all stages. What they need nearer
+                to the image is filled in the same pass.
+            shown: `Chain` of the model that trains, if that is made for another image size; its epochs are streamed.
         """
         self._chain, self._position, self._kept = chain, position, {}
+        self._shown = (chain, self._views) if shown is None else (shown, self._views.resized(shown.image_size))
         self._later = [
-            (later[place][0], {self._views.number(epoch) for epoch in later[place][1]})
+            (later[place][0], {self._views.number(epoch) for epoch in later[place][1] if epoch not in self._streamed})
             for place in filled_along(position, [cut for cut, _ in later])
         ]
 
     def prepare(self, epoch):
-        """Compute what an epoch needs and the plan keeps.
+        """Compute what an epoch needs and the plan keeps; yield the seconds since the last time, now and then."""
+        return self.prepare_views(() if epoch in self._streamed else [self._views.number(epoch)])
+
+    def prepare_views(self, numbers):
+        """Compute what the plan keeps of some training views, and of the evaluation view.
 
         Yields:
             The seconds since the last time, now and then, so that the caller can stop.
         """
         last = time.monotonic()
         try:
-            for kept, positions in self._wanted(self._views.number(epoch)):
+            for kept, positions in self._wanted(numbers):
                 for _ in kept.ensure(positions, self._position, self._listener):
                     now = time.monotonic()
                     yield now - last
@@ -220,36 +267,74 @@ class Features:
             self._listener.note(f"features: those that are not kept yet are computed every epoch from here on: {error}")
             self._filling = False
 
-    def training(self, step):
+    def training(self, step, mixing=True):
         """Iterate over training batches from a step on, counted over all stages.
 
+        Args:
+            step: The first one.
+            mixing: False to leave images unmixed also in epochs that mix.
+
         Yields:
-            `(features, labels)`: float32 `(batch, ...)`, and a dict of task to int32 `(batch,)`.
+            `Batch`.
         """
         stream, streamed = None, None
+        chain, views = self._shown
         for at in range(step, self._epochs * self.steps_per_epoch):
             epoch, place = divmod(at, self.steps_per_epoch)
-            order = epoch_order(len(self._train), self._seed, epoch)
-            images = self._train[order[place * self.batch_size : (place + 1) * self.batch_size]]
-            rows = self._rows(self._kept_training(self._views.number(epoch)), images)
+            images = self._train[self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]]
+            kept = None if epoch in self._streamed else self._kept_training(self._views.number(epoch))
+            rows, mixed = self._rows(kept, images), (None, None)
             if rows is None:
                 if streamed != at - 1:
                     stream = shuffled_batches(
-                        self._data, self._views, self._train, self.batch_size, self._seed, at, self._epochs
+                        self._data, views, self._train, self.batch_size, self._order, at, self._epochs
                     )
-                rows, streamed = self._frozen(next(stream)["image"]), at
-            yield rows, self._labels(images)
+                rows, streamed = next(stream)["image"], at
+                if mixing and epoch in self._mixing.epochs:
+                    rows, *mixed = self._mixing.mix(rows, self._seed, at)
+                rows = self._frozen(rows, chain)
+            yield Batch(rows, self._labels(images), *mixed)
+
+    def in_order(self, numbers, most):
+        """Iterate over some training views of the training images, in order, at the stage's cut.
+
+        Args:
+            numbers: Which of the views.
+            most: Largest number of views in all; beyond it, some images stand for all, always the same ones.
+
+        Yields:
+            `Batch`.
+        """
+        images, share = self._train, max(1, most // len(numbers))
+        if len(images) > share:
+            images = images[np.sort(epoch_order(len(images), self._seed, 0)[:share])]
+        for number in numbers:
+            make_view = partial(self._views.training, number)
+            yield from self._in_order(images, self._kept_training(number), make_view)
 
     def validation(self):
         """Iterate over the validation images' `(features, labels)`, in order."""
-        kept, batch, stream = self._kept_evaluation(), self.batch_size, None
-        for number, start in enumerate(range(0, len(self._val), batch)):
-            images = self._val[start : start + batch]
+        for batch in self._in_order(self._val, self._kept_evaluation(), self._views.evaluation):
+            yield batch.features, batch.labels
+
+    def _in_order(self, indices, kept, make_view):
+        stream = None
+        for number, start in enumerate(range(0, len(indices), self.batch_size)):
+            images = indices[start : start + self.batch_size]
             rows = self._rows(kept, images)
             if rows is None:
-                stream = stream or view_batches(self._views.evaluation(), self._val, batch, number)
-                rows = self._frozen(next(stream))
-            yield rows, self._labels(images)
+                stream = stream or view_batches(make_view(), indices, self.batch_size, number)
+                rows = self._frozen(next(stream), self._chain)
+            yield Batch(rows, self._labels(images))
+
+    def _order(self, epoch):
+        """Return which training images an epoch shows, as positions among them."""
+        if self._classes is None:
+            return epoch_order(len(self._train), self._seed, epoch)
+        drawn = self._drawn  # threads that prepare batches of the next epoch ask, too
+        if drawn[0] != epoch:
+            self._drawn = drawn = epoch, balanced_order(self._classes, self._seed, epoch)
+        return drawn[1]
 
     def _rows(self, kept, images):
         """Return kept rows, or None if they are not there, or not to be had."""
@@ -258,13 +343,14 @@ class Features:
         except StoreError:
             return None  # `prepare` said so
 
-    def _wanted(self, number):
-        """Yield what the plan keeps of a training view and of the evaluation view, with the cuts it keeps them at."""
+    def _wanted(self, numbers):
+        """Yield what the plan keeps of training views and of the evaluation view, with the cuts it keeps them at."""
         if not self._filling:
             return
-        if kept := self._kept_training(number):
-            later = {cut for cut, shown in self._later if number in shown and cut in self._plan.training}
-            yield kept, sorted({self._position, *later})
+        for number in numbers:
+            if kept := self._kept_training(number):
+                later = {cut for cut, shown in self._later if number in shown and cut in self._plan.training}
+                yield kept, sorted({self._position, *later})
         if kept := self._kept_evaluation():
             yield kept, sorted({self._position, *(cut for cut, _ in self._later if cut in self._plan.evaluation)})
 
@@ -284,10 +370,10 @@ class Features:
             self._kept[name] = KeptFeatures(self._store, self._chain, make_view(), self._data, pool, self._engine)
         return self._kept[name]
 
-    def _frozen(self, images):
+    def _frozen(self, images, chain):
         if self._position == 0:
             return images.astype(np.float32)
-        return self._chain.run(images, 0, [self._position])[0]
+        return chain.run(images, 0, [self._position])[0]
 
     def _labels(self, images):
         return {task: values[images] for task, values in self._data.labels.items()}

@@ -9,96 +9,50 @@ import keras
 import numpy as np
 
 from tlkit.errors import Stopped, TlkitError
-from tlkit.models.assemble import cut, freeze
+from tlkit.models.assemble import cut, freeze, variables_by_block
 from tlkit.models.chain import Chain
-from tlkit.training.losses import loss_and_correct, task_losses
+from tlkit.models.resized import resized
+from tlkit.recipe_keys import Stage
+from tlkit.training.average import BestEpochs
+from tlkit.training.checkpoint import TrainingState
+from tlkit.training.floor import fit_floor
+from tlkit.training.interrupt import StopRequest
+from tlkit.training.losses import Anchor
+from tlkit.training.lr_find import range_test
+from tlkit.training.rules import beats, resolve_stage
+from tlkit.training.stage import Craft, StageTrainer, assign, unfrozen_blocks, values_of
 
 HISTORY_COLUMNS = ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
-    "rmsprop": keras.optimizers.RMSprop,
-}
-
-
-class StageTrainer:
-    """One stage on a model: the suffix trains on what comes out of the frozen prefix.
-
-    Args:
-        model: What `tlkit.models.assemble.assemble` returns; its layers are trained in place.
-        stage: The `Stage`.
-        ends: Names of the model's block ends, from the image to the head.
-        tasks: Dict of task name to `Task`.
-        steps_per_epoch: Batches in an epoch.
-        batch_norm: Policy for the backbone's BatchNorm; `"frozen"` keeps it in inference mode.
-    """
-
-    def __init__(self, model, stage, *, ends, tasks, steps_per_epoch, batch_norm="frozen"):
-        depth = unfrozen_blocks(stage, ends)
-        freeze(model, ends, depth, batch_norm=batch_norm)
-        _, self.suffix = cut(model, ends, depth, tasks)
-        self.rate = _learning_rate(stage, stage.epochs * steps_per_epoch)
-        self.optimizer = OPTIMIZERS[stage.optimizer](self.rate)
-        self.suffix.compile(
-            self.optimizer, loss=task_losses(tasks), metrics=dict.fromkeys(tasks, "accuracy"), jit_compile=False
-        )
-        self.optimizer.build(self.suffix.trainable_variables)
-
-    def train_step(self, features, labels):
-        """Train on one batch; return its loss, penalties included, and its accuracy, mean over the tasks."""
-        self.suffix.reset_metrics()  # so that what comes back is of this batch alone, and no metric is state
-        logs = self.suffix.train_on_batch(features, labels, return_dict=True)
-        accuracies = [float(value) for name, value in logs.items() if name.endswith("accuracy")]
-        return float(logs["loss"]), sum(accuracies) / len(accuracies)
-
-    def evaluate(self, feature_batches, stop=None):
-        """Return mean cross-entropy and accuracy over all images of `feature_batches`; None if told to stop."""
-        loss_sum = correct = seen = 0
-        for features, labels in feature_batches:
-            if stop and stop.signal:
-                return None
-            logits = self.suffix.predict_on_batch(features)
-            batch_loss, batch_correct = loss_and_correct(logits, labels)
-            loss_sum, correct, seen = loss_sum + batch_loss, correct + batch_correct, seen + len(features)
-        return loss_sum / seen, correct / seen
-
-    def learning_rate_at(self, step):
-        """Return the learning rate of the stage's step `step`, from 0."""
-        return float(self.rate(step)) if callable(self.rate) else self.rate
+PROBE = {"stage": -1, "epoch": 0}  # where the probe stands among the candidates
 
 
 class Training:
     """A model in training: owns the state, and knows how to put it into the model and take it out.
 
     Args:
-        model, ends, tasks, batch_norm: As for `StageTrainer`.
+        model: What `tlkit.models.assemble.assemble` returns; left with the weights that were chosen.
         stages: List of `Stage`.
+        ends: Names of the model's block ends, from the image to the head.
+        tasks: Dict of task name to `Task`.
         features: `tlkit.training.features.Features`, or what has its methods: the batches.
-        monitor: `"loss"` or `"accuracy"`: the validation figure that chooses the best epoch.
-        patience: Epochs without a better one that end a stage; 0 for never.
+        craft: `Craft`.
+        probe_views: Training views of which a linear probe is fitted before the first stage; none for no probe.
     """
 
-    def __init__(
-        self,
-        model,
-        stages,
-        *,
-        ends,
-        tasks,
-        features,
-        batch_norm="frozen",
-        monitor="loss",
-        patience=0,
-    ):
-        self.model, self.stages, self.ends, self.tasks = model, stages, ends, tasks
-        self.features, self.steps_per_epoch, self.batch_norm = features, features.steps_per_epoch, batch_norm
-        self.monitor, self.patience = monitor, patience
+    def __init__(self, model, stages, *, ends, tasks, features, craft=None, probe_views=()):
+        self.model, self.ends, self.tasks = model, ends, tasks
+        self.stages = [resolve_stage(stage) for stage in stages]
+        self.features, self.steps_per_epoch = features, features.steps_per_epoch
+        self.craft, self.probe_views = craft or Craft(), probe_views
         self.chain = None
-        self._variables_by_depth = {}
+        self._variables, self._resized, self._pretrained = {}, {}, None
+        for number in range(len(self.stages)):
+            self._model_of(number)  # refuses sizes that the network can't have
+        if self.craft.l2_sp:
+            self._pretrained = [values_of(block) for block in variables_by_block(model, ends)[1:]]
 
     def run(self, state, *, checkpoint, listener, stop, on_epoch):
-        """Train from `state` to the end and leave the best epoch's weights in the model.
+        """Train from `state` to the end and leave the chosen weights in the model.
 
         Args:
             state: `TrainingState`: fresh, or as loaded from a checkpoint. Changed in place.
@@ -107,6 +61,8 @@ class Training:
             stop: `StopRequest`; once its signal is set, the state is saved and `Stopped` is raised.
             on_epoch: Called with the state after every epoch.
         """
+        if not state.begun:
+            self._begin(state, checkpoint, listener, stop)
         while state.stage < len(self.stages):
             clock = _StageClock(state)
             trainer = self._start_stage(state)
@@ -123,34 +79,106 @@ class Training:
                 if stop.signal:
                     raise Stopped(stop.signal, checkpoint.resume_command)
             listener.stage_finished()
-            self._finish_stage(state)
-        _assign(self._tracked(len(self.stages) - 1), state.best_variables)
-        freeze(self.model, self.ends, unfrozen_blocks(self.stages[-1], self.ends), batch_norm=self.batch_norm)
+            self._finish_stage(state, trainer, listener)
+        assign(self._tracked(len(self.stages) - 1, self.model), state.best_variables)
+        held = "train" if self.craft.batch_norm == "train" else "frozen"
+        depth = unfrozen_blocks(self.stages[-1], self.ends) if self.stages else 0
+        freeze(self.model, self.ends, depth, batch_norm=held)
         state.variables, state.optimizer = [], []
         checkpoint.save(state)
         if stop.signal:
             raise Stopped(stop.signal, checkpoint.resume_command)
 
-    def _start_stage(self, state):
-        """Build the stage's trainer and put the state into it: a resumed one, or the best epoch so far."""
-        trainer = StageTrainer(
-            self.model,
-            self.stages[state.stage],
+    def range_test(self, steps, listener):
+        """Do the learning-rate range test of the only stage, from where it would begin; the model is trained in place.
+
+        Yields:
+            `tlkit.training.lr_find.RangeTest` after every step.
+        """
+        state = TrainingState()
+        self._begin(state, None, listener, StopRequest())
+        trainer = self._start_stage(state)
+        yield from range_test(trainer, self.features.training(0), steps)
+
+    def _begin(self, state, checkpoint, listener, stop):
+        """Fit the probe, put it into the head, and take it for the best so far."""
+        started = time.monotonic()
+        if self.probe_views:
+            self.chain = Chain(self.model, self.ends, self.tasks, self.features.batch_size)
+            self.features.start_stage(self.chain, self.chain.position(0), self._cuts_from(0))
+            for seconds in self.features.prepare_views(self.probe_views):
+                state.pass_seconds += seconds
+                if stop.signal:
+                    checkpoint.save(state)
+                    raise Stopped(stop.signal, checkpoint.resume_command)
+            trainer = self._trainer(self.model, Stage(unfreeze=0, epochs=1, learning_rate=1.0), state)
+            weights = self.craft.class_weights
+            probes = fit_floor(trainer.suffix, self.tasks, self.features, self.probe_views, weights)
+            if probes is None:
+                listener.note("the head is not linear: it begins at random, and there is no probe to beat")
+            else:
+                figures = trainer.evaluate(self.features.validation())
+                state.best = PROBE | {"val_loss": figures.loss, "val_accuracy": figures.score}
+                state.best_figures = [self._figures(figures)]
+                state.best_variables = values_of(self._tracked(0, self.model))
+                strengths = ", ".join(f"{probe.strength:g}" for probe in probes.values())
+                listener.note(
+                    f"linear probe of the frozen features: val loss {figures.loss:.3f}  val accuracy "
+                    f"{figures.score:.3f}  (penalty {strengths}); the head begins there, and training has to beat it"
+                )
+        state.begun = True
+        state.probe_seconds = time.monotonic() - started
+
+    def _trainer(self, model, stage, state):
+        anchor = None
+        if self._pretrained is not None:
+            blocks = zip(variables_by_block(model, self.ends)[1:], self._pretrained, strict=True)
+            pairs = [pair for block in blocks for pair in zip(*block, strict=True)]
+            anchor = Anchor(*zip(*pairs, strict=True), weight=self.craft.l2_sp)
+        return StageTrainer(
+            model,
+            stage,
             ends=self.ends,
             tasks=self.tasks,
             steps_per_epoch=self.steps_per_epoch,
-            batch_norm=self.batch_norm,
+            craft=self.craft,
+            anchor=anchor,
+            log_variances=state.log_variances,
+            validated=self.model,
         )
-        if state.variables:
-            _assign(self._tracked(state.stage), state.variables)
-            _assign(trainer.optimizer.variables, state.optimizer)
+
+    def _start_stage(self, state):
+        """Build the stage's trainer and put the state into it: a resumed one, or the best epoch so far."""
+        resuming = bool(state.variables)
+        if state.best_variables:
+            assign(self._tracked(state.stage, self.model), state.best_variables)
+        model = self._model_of(state.stage)
+        if model is not self.model:
+            assign(model.variables, values_of(self.model.variables))
+        if resuming:
+            assign(self._tracked(state.stage, model), state.variables)
+        trainer = self._trainer(model, self.stages[state.stage], state)
+        if resuming:
+            assign(trainer.state_variables, state.optimizer)
         self.chain = Chain(self.model, self.ends, self.tasks, self.features.batch_size, known=self.chain)
+        (position, _), *later = self._cuts_from(state.stage)
+        if model is self.model:
+            self.features.start_stage(self.chain, position, later)
+        else:
+            shown = Chain(model, self.ends, self.tasks, self.features.batch_size)
+            self.features.start_stage(self.chain, position, later, shown)
+        if self.craft.batch_norm == "recalibrate" and trainer.held_norms and not resuming:
+            epoch = sum(stage.epochs for stage in self.stages[: state.stage])
+            batches = self.features.training(epoch * self.steps_per_epoch, mixing=False)
+            trainer.recalibrate(itertools.islice(batches, self.steps_per_epoch))
+        return trainer
+
+    def _cuts_from(self, number):
+        """Return `(position, epochs)` of each stage from `number` on, the epochs counted over all stages."""
         cuts = [self.chain.position(unfrozen_blocks(stage, self.ends)) for stage in self.stages]
         firsts = np.cumsum([0, *(stage.epochs for stage in self.stages)]).tolist()
         epochs = [range(*pair) for pair in itertools.pairwise(firsts)]
-        later = list(zip(cuts, epochs, strict=True))[state.stage + 1 :]
-        self.features.start_stage(self.chain, cuts[state.stage], later)
-        return trainer
+        return list(zip(cuts, epochs, strict=True))[number:]
 
     def _steps(self, trainer, state, listener, stop):
         """Train until the stage ends; yield True after an epoch's validation, False after all else that takes time."""
@@ -163,12 +191,13 @@ class Training:
                 state.pass_seconds += seconds
                 yield False
             while state.step < self.steps_per_epoch:
-                features, labels = next(batches)
-                loss, accuracy = trainer.train_step(features, labels)
+                batch = next(batches)
+                step = state.epoch * self.steps_per_epoch + state.step
+                loss, score = trainer.train_step(batch, step, state.drops)
                 _refuse_nan("loss", loss, state, stage)
-                state.loss_sum += loss * len(features)
-                state.correct += accuracy * len(features)
-                state.seen += len(features)
+                state.loss_sum += loss * len(batch.features)
+                state.score_sum += score * len(batch.features)
+                state.seen += len(batch.features)
                 state.step += 1
                 listener.step_done(loss)
                 yield False
@@ -179,58 +208,137 @@ class Training:
         figures = trainer.evaluate(self.features.validation(), stop)
         if figures is None:
             return False
-        val_loss, val_accuracy = figures
-        _refuse_nan("validation loss", val_loss, state, self.stages[state.stage])
+        _refuse_nan("validation loss", figures.loss, state, self.stages[state.stage])
         steps_done = (state.epoch + 1) * self.steps_per_epoch
         row = {
             "stage": state.stage,
             "epoch": state.epoch,
             "step": steps_done,
             "loss": state.loss_sum / state.seen,
-            "accuracy": state.correct / state.seen,
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
-            "learning_rate": trainer.learning_rate_at(steps_done - 1),
+            "accuracy": state.score_sum / state.seen,
+            "val_loss": figures.loss,
+            "val_accuracy": figures.score,
+            "learning_rate": trainer.learning_rate_at(steps_done - 1, state.drops),
         }
-        is_best = state.best is None or self._score(row) > self._score(state.best)
-        if is_best:
-            state.best, state.stale_epochs = row, 0
-            state.best_variables = _values(self._tracked(state.stage))
-        else:
-            state.stale_epochs += 1
+        if len(self.tasks) > 1:
+            for name, (loss, score) in figures.by_task.items():
+                row |= {f"val_{name}_loss": loss, f"val_{name}_accuracy": score}
+        is_best = self._contend(state, row, figures, trainer)
+        self._count_stale(state, is_best)
         state.history.append(row)
         state.epoch, state.step = state.epoch + 1, 0
-        state.loss_sum, state.correct, state.seen = 0.0, 0.0, 0
+        state.loss_sum, state.score_sum, state.seen = 0.0, 0.0, 0
         listener.epoch_done(row, is_best)
         return True
 
-    def _finish_stage(self, state):
-        """Go on from the best epoch so far, with a fresh optimizer."""
-        _assign(self._tracked(state.stage), state.best_variables)
+    def _contend(self, state, row, figures, trainer):
+        """Take an epoch for the stage's best if it is; return whether it is."""
+        is_best = state.stage_best is None or self._score(row) > self._score(state.stage_best)
+        if not is_best and not self.craft.average_best:
+            return False
+        with trainer.averaged():
+            values = values_of(self._tracked(state.stage, self._model_of(state.stage)))
+        if is_best:
+            state.stage_best, state.stage_best_variables = row, values
+            state.stage_best_figures = [self._figures(figures)]
+        if self.craft.average_best:
+            BestEpochs(self.craft.average_best, state.kept_scores, state.kept).offer(self._score(row)[0], values)
+        return is_best
+
+    def _count_stale(self, state, is_best):
+        """Count epochs without a better one; after `decay_epochs` of them a plateau is met."""
+        stage = self.stages[state.stage]
+        state.stale_epochs = 0 if is_best else state.stale_epochs + 1
+        state.stale_since_drop = 0 if is_best else state.stale_since_drop + 1
+        if stage.schedule == "plateau" and state.stale_since_drop >= stage.decay_epochs:
+            state.drops, state.stale_since_drop = state.drops + 1, 0
+
+    def _finish_stage(self, state, trainer, listener):
+        """Let the stage's best contend with the best so far; go on from the winner, with a fresh optimizer."""
+        tracked = self._tracked(state.stage, self._model_of(state.stage))
+        best_epochs = BestEpochs(self.craft.average_best, state.kept_scores, state.kept)
+        if (average := best_epochs.average()) is not None:
+            assign(tracked, average)
+            trainer.average = None  # these are averages already
+            figures = trainer.evaluate(self.features.validation())
+            row = state.stage_best | {"val_loss": figures.loss, "val_accuracy": figures.score}
+            if self._score(row) > self._score(state.stage_best):
+                listener.note(
+                    f"stage {state.stage}: the mean of its {len(state.kept_scores)} best epochs is better yet"
+                )
+                state.stage_best, state.stage_best_variables = row, average
+                state.stage_best_figures = [self._figures(figures)]
+        best_epochs.forget()
+        if trainer.objective.learns_weights:
+            state.log_variances = values_of([trainer.suffix.log_variances])[0].tolist()
+        self._choose(state, listener)
+        assign(self._tracked(state.stage, self.model), state.best_variables)
         state.stage, state.epoch, state.stale_epochs = state.stage + 1, 0, 0
+        state.stage_best, state.stage_best_variables, state.stage_best_figures = None, [], []
+        state.drops = state.stale_since_drop = 0
         if state.stage < len(self.stages):
-            state.best_variables = _values(self._tracked(state.stage))
+            state.best_variables = values_of(self._tracked(state.stage, self.model))
         state.variables, state.optimizer = [], []
 
-    def _take(self, state, trainer):
-        state.variables = _values(self._tracked(state.stage))
-        state.optimizer = _values(trainer.optimizer.variables)
+    def _choose(self, state, listener):
+        """Keep what was best so far unless the stage's best beats it on the same validation images."""
+        if state.best is None:
+            wins, record = True, {}
+        else:
+            wins, difference, error = beats(state.stage_best_figures[0], state.best_figures[0])
+            record = {"difference": difference, "standard_error": error, "against": _name(state.best)}
+            listener.note(
+                f"{_name(state.stage_best)} against {_name(state.best)}, paired on validation: "
+                f"{difference:+.3f} ± {error:.3f} {self._figure_name}; {'taken' if wins else 'not taken'}"
+            )
+        candidate = {key: state.stage_best[key] for key in ("stage", "epoch", "val_loss", "val_accuracy")}
+        state.selection.append(candidate | record | {"taken": wins})
+        if wins:
+            state.best, state.best_figures = state.stage_best, state.stage_best_figures
+            state.best_variables = state.stage_best_variables
 
-    def _tracked(self, number):
+    def _take(self, state, trainer):
+        state.variables = values_of(self._tracked(state.stage, self._model_of(state.stage)))
+        state.optimizer = values_of(trainer.state_variables)
+        if trainer.objective.learns_weights:
+            state.log_variances = values_of([trainer.suffix.log_variances])[0].tolist()
+
+    def _tracked(self, number, model):
         """Return the variables that stages 0 to `number` may have changed: those above the deepest cut among them."""
-        depth = max(unfrozen_blocks(stage, self.ends) for stage in self.stages[: number + 1])
-        if depth not in self._variables_by_depth:
-            _, suffix = cut(self.model, self.ends, depth, self.tasks)
-            self._variables_by_depth[depth] = suffix.variables
-        return self._variables_by_depth[depth]
+        depth = max((unfrozen_blocks(stage, self.ends) for stage in self.stages[: number + 1]), default=0)
+        if (depth, id(model)) not in self._variables:
+            _, suffix = cut(model, self.ends, depth, self.tasks)
+            self._variables[depth, id(model)] = suffix.variables
+        return self._variables[depth, id(model)]
+
+    def _model_of(self, number):
+        """Return the model that a stage trains: the one that ships, or its like for another image size."""
+        size = self.stages[number].image_size
+        if size in ("full", self.model.input_shape[1]):
+            return self.model
+        if size not in self._resized:
+            self._resized[size] = resized(self.model, size)
+        return self._resized[size]
+
+    @property
+    def _figure_name(self):
+        return "loss" if self.craft.monitor == "loss" else "error"
+
+    def _figures(self, validation):
+        """Return the monitored figure of each validation image, such that low is good."""
+        return validation.losses if self.craft.monitor == "loss" else 1.0 - validation.scores
 
     def _score(self, row):
         """Return what is to be highest: the monitored figure, then the other one to break ties."""
         by_loss, by_accuracy = -row["val_loss"], row["val_accuracy"]
-        return (by_loss, by_accuracy) if self.monitor == "loss" else (by_accuracy, by_loss)
+        return (by_loss, by_accuracy) if self.craft.monitor == "loss" else (by_accuracy, by_loss)
 
     def _is_stale(self, state):
-        return bool(self.patience) and state.stale_epochs >= self.patience
+        return bool(self.craft.patience) and state.stale_epochs >= self.craft.patience
+
+
+def _name(row):
+    return "the probe" if row["stage"] < 0 else f"stage {row['stage']} epoch {row['epoch'] + 1}"
 
 
 class _StageClock:
@@ -255,29 +363,9 @@ def weights_hash(model):
     return digest.hexdigest()
 
 
-def unfrozen_blocks(stage, ends):
-    """Return how many blocks the stage unfreezes."""
-    return len(ends) if stage.unfreeze == "all" else min(stage.unfreeze, len(ends))
-
-
-def _learning_rate(stage, total_steps):
-    if stage.schedule == "constant":
-        return stage.learning_rate
-    return keras.optimizers.schedules.CosineDecay(stage.learning_rate, decay_steps=total_steps)
-
-
-def _values(variables):
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
-
-
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
 def _refuse_nan(what, loss, state, stage):
     if not math.isfinite(loss):
         raise TlkitError(
-            f"stage {state.stage}, epoch {state.epoch}, step {state.step}: the {what} is {loss}. Try a new run with "
-            f"--set stages.{state.stage}.learning_rate={stage.learning_rate / 10:g}"
+            f"stage {state.stage}, epoch {state.epoch}, step {state.step}: the {what} is {loss}. Try a new run with a "
+            f"tenth of that stage's learning_rate, {stage.learning_rate / 10:g}; the run's recipe.toml names it"
         )

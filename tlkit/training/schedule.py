@@ -1,49 +1,54 @@
-"""Stages and learning rates: what is chosen when the user leaves it open. No TensorFlow here.
-
-The ancestor of such rules is BiT-HyperRule (Kolesnikov et al. 2020, https://arxiv.org/abs/1912.11370, section 3.3):
-a few thresholds on the number of images in place of a search.
-"""
+"""Learning rates: pure functions of the step, and what a plateau has seen. No TensorFlow here."""
 
 import math
 
-from tlkit.recipe_keys import Stage
-
-# Below this many training images an unfrozen block has more to forget than to learn from.
-FEW_IMAGES = 100
-# Steps of a stage, and the bounds of the epochs that they give. Measured on 341 photos of 10 classes with Lite0, five
-# folds. Head alone: 10 epochs at 3e-3 76.0 %; 20 epochs at 1e-3 74.5 %, 3e-3 78.3 %, 1e-2 76.8 %, 3e-2 75.4 %. After 10
-# epochs at 1e-2, two blocks for 8 epochs: 3e-5 76.5 %, 1e-4 76.8 %, 3e-4 78.0 %. Each interval is some 9 points wide.
-HEAD_STEPS, HEAD_EPOCHS, HEAD_RATE = 200, (5, 20), 3e-3
-FINE_STEPS, FINE_EPOCHS, FINE_RATE = 100, (3, 8), 3e-4
+from tlkit.training.rules import resolve_stage
 
 
-def auto_stages(num_images, num_blocks, batch_size):
-    """Choose the stages from the number of training images: head first, then the upper blocks, gently.
+def learning_rate(stage, step, steps_per_epoch, drops=0):
+    """Return the learning rate of the head at one step of a stage.
 
     Args:
-        num_images: Number of training images.
-        num_blocks: Number of blocks of the backbone.
-        batch_size: Images a step.
+        stage: The `Stage`, its `decay` and `decay_epochs` resolved.
+        step: Step of the stage, from 0.
+        steps_per_epoch: Batches in an epoch.
+        drops: How often a plateau has been met in this stage.
 
     Returns:
-        List of `Stage`.
+        Float: during warmup a share of the peak that grows with every step, then what the schedule says.
+
+    Reference:
+        Cosine: Loshchilov & Hutter 2016, https://arxiv.org/abs/1608.03983, equation 5, one cycle. Warmup: Goyal et al.
+        2017, https://arxiv.org/abs/1706.02677, section 2.2.
     """
-    steps = math.ceil(num_images / batch_size)
-    head = Stage(unfreeze=0, epochs=_epochs(HEAD_STEPS, steps, HEAD_EPOCHS), learning_rate=HEAD_RATE)
-    if num_images < FEW_IMAGES or num_blocks < 2:
-        return [head]
-    fine = Stage(unfreeze=2, epochs=_epochs(FINE_STEPS, steps, FINE_EPOCHS), learning_rate=FINE_RATE)
-    return [head, fine]
-
-
-def _epochs(total_steps, steps_per_epoch, bounds):
-    lowest, highest = bounds
-    return max(lowest, min(highest, math.ceil(total_steps / steps_per_epoch)))
+    total = stage.epochs * steps_per_epoch
+    warm = round(stage.warmup * total)
+    if step < warm:
+        return stage.learning_rate * (step + 1) / warm
+    if stage.schedule == "cosine":
+        return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
+    if stage.schedule == "plateau":
+        return stage.learning_rate * stage.decay**drops
+    if stage.schedule in {"step", "exponential"}:
+        return stage.learning_rate * stage.decay ** (step // steps_per_epoch // stage.decay_epochs)
+    return stage.learning_rate
 
 
 def describe_stage(stage):
     """Return a stage in words, for the screen: `"2 blocks unfrozen, 10 epochs, adam 0.0001, cosine"`."""
+    stage = resolve_stage(stage)
     unfrozen = {0: "head only", "all": "all blocks unfrozen", 1: "1 block unfrozen"}
     what = unfrozen.get(stage.unfreeze, f"{stage.unfreeze} blocks unfrozen")
     epochs = f"{stage.epochs} epoch" + ("s" if stage.epochs > 1 else "")
-    return f"{what}, {epochs}, {stage.optimizer} {stage.learning_rate:g}, {stage.schedule}"
+    words = [what, epochs, f"{stage.optimizer} {stage.learning_rate:g}", stage.schedule]
+    if stage.schedule in {"step", "exponential", "plateau"}:
+        words[-1] += f" x {stage.decay:g} after {stage.decay_epochs}"
+    said = {
+        f"{stage.block_factor:.2g} of the rate a block down": stage.block_factor < 1,
+        f"{stage.warmup:.0%} warmup": stage.warmup,
+        f"weight decay {stage.weight_decay:g}": stage.weight_decay,
+        f"gradients clipped to {stage.clip_norm:g}": stage.clip_norm,
+        f"{stage.accumulate} batches a step": stage.accumulate > 1,
+        f"{stage.image_size} pixels": stage.image_size != "full",
+    }
+    return ", ".join(words + [words for words, is_set in said.items() if is_set])

@@ -1,0 +1,240 @@
+"""One stage of training: what is unfrozen, how it is stepped, and how it is validated."""
+
+import contextlib
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import ops
+
+from tlkit.models.assemble import cut, freeze, variables_by_block
+from tlkit.training.average import MovingAverage
+from tlkit.training.losses import Objective, Validation, kernel_penalty
+from tlkit.training.optimizers import BlockOptimizer
+from tlkit.training.rules import resolve_stage
+from tlkit.training.schedule import learning_rate
+from tlkit.training.targets import Targets
+
+
+@dataclass
+class Craft:
+    """What is done alike in every stage, besides making the loss small.
+
+    Attributes:
+        batch_norm: Policy for the backbone's BatchNorm, see `tlkit.models.assemble.freeze`; `"recalibrate"` is
+            `"frozen"` with statistics estimated anew when a stage begins.
+        loss_weights: Dict of task to the weight of its loss, or `"uncertainty"`.
+        label_smoothing: Share in [0, 1) of the targets spread over all classes.
+        class_weights: Dict of single-label task to float `(classes,)`.
+        focal_gamma: Exponent of the focal loss; 0 for plain cross-entropy.
+        l1, l2: Weights of the penalties on all kernels that train.
+        l2_sp: Weight of the penalty on distance from the pretrained weights.
+        ema: Decay of the moving average of the weights; 0 for none.
+        average_best: How many of a stage's best epochs are averaged; 0 for none.
+        precision: `"float32"` or `"bfloat16"`, in which unfrozen layers compute while they train.
+        monitor: `"loss"` or `"accuracy"`: the validation figure that chooses the best epoch.
+        patience: Epochs without a better one that end a stage; 0 for never.
+    """
+
+    batch_norm: str = "frozen"
+    loss_weights: dict | str = field(default_factory=dict)
+    label_smoothing: float = 0.0
+    class_weights: dict = field(default_factory=dict)
+    focal_gamma: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    l2_sp: float = 0.0
+    ema: float = 0.0
+    average_best: int = 0
+    precision: str = "float32"
+    monitor: str = "loss"
+    patience: int = 0
+
+
+class StageTrainer:
+    """One stage on a model: the suffix trains on what comes out of the frozen prefix.
+
+    Args:
+        model: What `tlkit.models.assemble.assemble` returns; its layers are trained in place.
+        stage: The `Stage`.
+        ends: Names of the model's block ends, from the image to the head.
+        tasks: Dict of task name to `Task`.
+        steps_per_epoch: Batches in an epoch.
+        craft: `Craft`.
+        anchor: `tlkit.training.losses.Anchor`, or None.
+        log_variances: Where learned weights of the tasks' losses begin, `(tasks,)`; None for 0.
+        validated: Model of the same layout on which the stage is validated, if it isn't the one that trains.
+    """
+
+    def __init__(
+        self, model, stage, *, ends, tasks, steps_per_epoch, craft=None, anchor=None, log_variances=None, validated=None
+    ):
+        self.stage, self.tasks, self._steps_per_epoch = resolve_stage(stage), tasks, steps_per_epoch
+        self.craft = craft = craft or Craft()
+        depth = unfrozen_blocks(stage, ends)
+        freeze(model, ends, depth, batch_norm="train" if craft.batch_norm == "train" else "frozen")
+        self.targets = Targets(tasks, craft.label_smoothing, craft.class_weights)
+        self.objective = Objective(tasks, craft.loss_weights, craft.focal_gamma)
+        _, suffix = cut(model, ends, depth, tasks)
+        self.suffix = _Trainee(suffix.inputs[0], suffix.output, name=suffix.name)
+        self.suffix.prepare(self.objective, anchor, craft.l1, craft.l2, log_variances)
+        head, *blocks = variables_by_block(model, ends)
+        own = [self.suffix.log_variances] if self.objective.learns_weights else []
+        training = set(map(id, self.suffix.trainable_variables))
+        blocks = [[v for v in block if id(v) in training] for block in ([*head, *own], *blocks)]
+        self.optimizer = BlockOptimizer(self.stage, blocks)
+        self.suffix.compile(self.optimizer, jit_compile=False)
+        self.optimizer.build(self.suffix.trainable_variables)
+        self.average = MovingAverage(suffix.variables, craft.ema) if craft.ema else None
+        self._validated, self._weights = self.suffix, suffix.variables
+        self._copies = []
+        if validated is not None and validated is not model:
+            _, self._validated = cut(validated, ends, depth, tasks)
+            self._copies = list(zip(self._validated.variables, suffix.variables, strict=True))
+
+    @property
+    def state_variables(self):
+        """All that a step changes besides the model: the optimizer's, the averages, the learned weights."""
+        own = [self.suffix.log_variances] if self.objective.learns_weights else []
+        return [*self.optimizer.variables, *(self.average.values if self.average else ()), *own]
+
+    @property
+    def held_norms(self):
+        """The suffix's BatchNorm layers that stay in inference mode."""
+        norms = [layer for layer in self.suffix.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        return [layer for layer in norms if not layer.trainable]
+
+    def train_step(self, batch, step, drops=0, rate=None):
+        """Train on one batch.
+
+        Args:
+            batch: `tlkit.training.features.Batch`.
+            step: Step of the stage, from 0.
+            drops: How often a plateau has been met in this stage.
+            rate: The head's learning rate; by default what the schedule says.
+
+        Returns:
+            Its loss, penalties included, and its score, see `Objective.score`.
+        """
+        self.optimizer.set_learning_rate(self.learning_rate_at(step, drops) if rate is None else rate)
+        self.suffix.reset_metrics()  # so that what comes back is of this batch alone, and no metric is state
+        targets = self.targets.encode(batch.labels, batch.partners, batch.shares)
+        with computing_in(self.suffix, self.craft.precision):
+            logs = self.suffix.train_on_batch(batch.features, targets, return_dict=True)
+        if self.average:
+            self.average.update(step)
+        return float(logs["loss"]), float(logs["score"])
+
+    def evaluate(self, feature_batches, stop=None):
+        """Return the `Validation` over all images of `feature_batches`, on averaged weights if there are any.
+
+        Args:
+            feature_batches: Iterable of `(features, labels)`.
+            stop: `StopRequest`; once its signal is set, None is returned.
+        """
+        logits, labels = {name: [] for name in self.tasks}, {name: [] for name in self.tasks}
+        with self.averaged():
+            for target, source in self._copies:
+                target.assign(source.value)
+            for features, of_batch in feature_batches:
+                if stop and stop.signal:
+                    return None
+                predicted = self._validated.predict_on_batch(features)
+                for name in self.tasks:
+                    logits[name].append(np.asarray(predicted[name]))
+                    labels[name].append(of_batch[name])
+        joined = [{name: np.concatenate(parts) for name, parts in by_task.items()} for by_task in (logits, labels)]
+        return Validation(self.tasks, *joined, self.objective.weights)
+
+    def averaged(self):
+        """Return a context in which the model has its averaged weights, if it has any."""
+        return self.average.in_place() if self.average else contextlib.nullcontext()
+
+    def learning_rate_at(self, step, drops=0):
+        """Return the head's learning rate at the stage's step `step`, from 0."""
+        return learning_rate(self.stage, step, self._steps_per_epoch, drops)
+
+    def recalibrate(self, batches):
+        """Estimate the statistics of the suffix's frozen BatchNorm anew, as those of all images of some batches.
+
+        Args:
+            batches: Iterable of `Batch`, at least one.
+
+        Reference:
+            Li et al. 2016, https://arxiv.org/abs/1603.04779; in one pass as Izmailov et al. 2018,
+            https://arxiv.org/abs/1803.05407, section 3.2.
+        """
+        held = self.held_norms
+        momenta = [layer.momentum for layer in held]
+        for layer in held:
+            layer.trainable, layer.momentum = True, 0.0  # so that a batch's statistics can be read off
+        seen, sizes = [], []
+        for batch in batches:
+            self.suffix(batch.features, training=True)
+            seen.append([(values_of([layer.moving_mean, layer.moving_variance])) for layer in held])
+            sizes.append(len(batch.features))
+        for number, (layer, momentum) in enumerate(zip(held, momenta, strict=True)):
+            means, variances = (np.array([of_batch[number][which] for of_batch in seen]) for which in (0, 1))
+            mean = np.average(means, axis=0, weights=sizes)
+            spread = np.average(variances + np.square(means - mean), axis=0, weights=sizes)
+            layer.trainable, layer.momentum = False, momentum
+            assign([layer.moving_mean, layer.moving_variance], [mean, spread])
+
+
+class _Trainee(keras.Model):
+    """The suffix with tlkit's objective. Only ever trained, never saved."""
+
+    def prepare(self, objective, anchor, l1, l2, log_variances):
+        self._objective, self._anchor, self._l1, self._l2 = objective, anchor, l1, l2
+        self.log_variances = None
+        if objective.learns_weights:
+            self.log_variances = self.add_weight(shape=(len(objective.tasks),), initializer="zeros", name="s")
+            if log_variances:
+                self.log_variances.assign(np.array(log_variances, np.float32))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        variables = [variable for variable in self.trainable_variables if variable is not self.log_variances]
+        loss = self._objective.total(y_pred, y, self.log_variances) + sum(self.losses)
+        loss = loss + kernel_penalty(variables, self._l1, self._l2)
+        return loss + self._anchor.penalty(variables) if self._anchor else loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        return logs | {"score": self._objective.score(y_pred, y)}
+
+
+@contextlib.contextmanager
+def computing_in(model, precision):
+    """Let a model's layers compute in a precision for as long as the context lasts; variables stay float32.
+
+    Reference:
+        Micikevicius et al. 2017, https://arxiv.org/abs/1710.03740, section 3.1 (a float32 master copy of the weights).
+    """
+    if precision == "float32":
+        yield
+        return
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    before = [layer.dtype_policy for layer in layers]
+    for layer in layers:
+        layer.dtype_policy = f"mixed_{precision}"
+    try:
+        yield
+    finally:
+        for layer, policy in zip(layers, before, strict=True):
+            layer.dtype_policy = policy
+
+
+def unfrozen_blocks(stage, ends):
+    """Return how many blocks the stage unfreezes."""
+    return len(ends) if stage.unfreeze == "all" else min(stage.unfreeze, len(ends))
+
+
+def values_of(variables):
+    """Return copies of some variables' values, as arrays."""
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def assign(variables, values):
+    """Set variables from arrays, in order."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
