@@ -34,6 +34,7 @@ script follows the guide's code.
 """
 
 import contextlib
+import csv
 import json
 import os
 import sys
@@ -164,6 +165,17 @@ class Stopwatch:
         self._last = now
 
 
+def write_predictions(path, folder, model, test, class_names):
+    """Write each test image's label, prediction and probabilities, in the form of tlkit's predictions_test.csv."""
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(test, verbose=0)))
+    files = [(label, file.name) for label in class_names for file in sorted((folder / label).iterdir())]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "label.prediction", *(f"label.{label}" for label in class_names)])
+        for (label, name), row in zip(files, probabilities, strict=True):
+            writer.writerow([name, label, class_names[row.argmax()], *map(float, row)])
+
+
 @click.command()
 @click.argument("data_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--backbone", type=click.Choice([*APPLICATIONS, "efficientnet_lite0"]), required=True)
@@ -173,8 +185,9 @@ class Stopwatch:
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--image-size", type=click.IntRange(min=32), default=224, show_default=True, help="Side in pixels.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--predictions", type=click.Path(path_type=Path), help="CSV for the test images' probabilities.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep decoded images in memory.")
-def main(data_dir, backbone, weights, frozen_epochs, fine_epochs, batch_size, image_size, seed, cache):
+def main(data_dir, backbone, weights, frozen_epochs, fine_epochs, batch_size, image_size, seed, predictions, cache):
     """Train on DATA_DIR/{train,val,test}/CLASS as the guide does; print one line of JSON, progress to stderr."""
     with contextlib.redirect_stdout(sys.stderr):
         watch = Stopwatch()
@@ -201,6 +214,8 @@ def main(data_dir, backbone, weights, frozen_epochs, fine_epochs, batch_size, im
 
         test_accuracy = model.evaluate(test, verbose=2, return_dict=True)["accuracy"] if test else None
         watch.end("test")
+        if predictions:
+            write_predictions(predictions, data_dir / "test", model, test, class_names)
 
     result = {
         "script": Path(__file__).name,
