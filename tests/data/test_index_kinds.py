@@ -155,3 +155,13 @@ def test_real_tasks_of_two_kinds(shared_data):
     for column, kind in (("cells", "multilabel"), ("rbc_count", "regression")):
         with pytest.raises(DataError, match=f"'{column}' is ambiguous.*--task {column}={kind}"):
             load(csv, tasks={column: "auto"})
+
+
+def test_a_label_that_all_training_images_have_is_worth_a_look_and_no_more(tmp_path, photo_folder):
+    photo_folder(tmp_path / "photos", per_class=6)
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "photos").rglob("*.*"))
+    rows = [f"{name},{'x y' if number % 2 else 'x'}" for number, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,parts", *rows]))
+    data = load(tmp_path / "labels.csv", tasks={"parts": "multilabel"})
+    problems = [finding for finding in data.findings if "'x' is on all labelled training images" in finding["problem"]]
+    assert [(finding["path"], finding["left_out"]) for finding in problems] == [("parts", False)]

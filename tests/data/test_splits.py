@@ -164,7 +164,6 @@ UNTRAINABLE = {
     "class": ([0, 0, -1, 1], CLASSES, "class 'b' of `t` has no training images (it has images in test): x"),
     "no class": ([-1, -1, -1, 1], CLASSES, "`t` is missing for all training images: x"),
     "label": ([[0], [0], [-1], [1]], LABELS, "label 'a' of `t` has no training images (it has images in test): x"),
-    "label on all": ([[1], [1], [-1], [0]], LABELS, "label 'a' of `t` is on all training images: x"),
     "constant": ([2.5, np.nan, 2.5, 3], NUMBERS, "`t` is 2.5 for all training images: there is nothing to learn"),
     "no number": ([np.nan, np.nan, np.nan, 3], NUMBERS, "`t` is missing for all training images: x"),
 }

@@ -336,8 +336,14 @@ def _split(given, paths, groups, labels, tasks, seed):
 
 
 def _oddities(paths, sha256, own, split, labels, tasks):
-    """Name identical images and groups that straddle splits, and identical images that are labelled differently."""
-    findings = []
+    """Name identical images and groups that straddle splits, images labelled in two ways, labels that all have."""
+    findings = [
+        {"path": name, "problem": f"label {label!r} is on all labelled training images: nothing tells it from others"}
+        for name, task in tasks.items()
+        if task.kind == "multilabel"
+        for label, column in zip(task.classes, labels[name][(split == "train")].T, strict=True)
+        if not (column == 0).any()
+    ]
     by_hash, by_group = {}, {}
     texts = [label_texts(task, labels[name]) for name, task in tasks.items()]
     for i, (content, group) in enumerate(zip(sha256, own, strict=True)):

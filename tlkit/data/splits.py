@@ -176,8 +176,8 @@ def need_training_labels(split, labels, tasks, advice):
         advice: What to do about a class or label that is elsewhere, to end the sentence with.
 
     Raises:
-        DataError: Naming the first class without a training image, the first label that no training image has, or that
-            all have, or numbers that are all the same.
+        DataError: Naming the first class without a training image, the first label that no training image has, or
+            numbers that are all the same. A label that all of them have is an oddity, no reason to refuse the others.
     """
     for name, task in tasks.items():
         values = np.asarray(labels[name])
@@ -193,10 +193,6 @@ def need_training_labels(split, labels, tasks, advice):
                 parts = [part for part in FRACTIONS if (has & (split == part)).any()]
                 where = f"it has images in {' and '.join(parts)}" if parts else "none of its images can be used"
                 raise DataError(f"{noun} {class_name!r} of `{name}` has no training images ({where}): {advice}")
-            if task.kind == "multilabel" and has[train].all():
-                raise DataError(
-                    f"label {class_name!r} of `{name}` is on all training images: {advice}, or leave it out"
-                )
 
 
 def _plural(n, noun):
