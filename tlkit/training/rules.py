@@ -94,9 +94,8 @@ def resolve_stage(stage):
 def resolve_views(recipe, kinds):
     """Return a recipe with `data.fit` and `data.augment` filled in.
 
-    Labels of the whole image (how many of something, what is anywhere in it) are not those of a crop. On 205 blood smears
-    the difference could not be told from chance: error of the cell count 3.01 without crops, 2.96 with. Table "Several
-    tasks".
+    Labels of the whole image (how many of something, what is anywhere in it) are not those of a crop. On 205 blood
+    smears the difference could not be told from chance: error of the cell count 3.01 without crops, 2.96 with.
 
     Args:
         recipe: `Recipe`.
