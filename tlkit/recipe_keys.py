@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tlkit.catalog import BACKBONES
 from tlkit.errors import did_you_mean
@@ -12,6 +12,15 @@ from tlkit.tasks import KINDS, NAME
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+def _refuse_one(count):
+    if count == 1:
+        raise ValueError("must be 0, or at least 2. Received: 1")
+    return count
+
+
+_NoneOrSeveral = Annotated[int, AfterValidator(_refuse_one)]
 
 
 class DataTable(_Table):
@@ -52,14 +61,7 @@ class DataTable(_Table):
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] | Literal["auto"] = Field(
         "auto", description="Seed of the splits that tlkit makes; auto: the recipe's."
     )
-    folds: int = Field(0, ge=0, le=100, description="Cross-validate with so many folds; 0: one split.")
-
-    @field_validator("folds")
-    @classmethod
-    def _more_than_one(cls, folds):
-        if folds == 1:
-            raise ValueError("must be 0, or at least 2. Received: 1")
-        return folds
+    folds: _NoneOrSeveral = Field(0, ge=0, le=100, description="Cross-validate with so many folds; 0: one split.")
 
 
 class BackboneTable(_Table):
@@ -138,7 +140,7 @@ class TrainingTable(_Table):
     ema: float = Field(
         0.0, ge=0, lt=1, description="Decay of the moving average of the weights that is validated and kept; 0: off."
     )
-    average_best: int = Field(
+    average_best: _NoneOrSeveral = Field(
         0, ge=0, le=100, description="Average so many of a stage's best epochs if that validates better; 0: off."
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
@@ -154,13 +156,6 @@ class TrainingTable(_Table):
         "auto", description="Where the frozen layers' features are kept; results don't depend on it."
     )
     checkpoint_seconds: float = Field(30.0, ge=0, description="Longest stretch of work that a kill can cost.")
-
-    @field_validator("average_best")
-    @classmethod
-    def _more_than_one(cls, count):
-        if count == 1:
-            raise ValueError("must be 0, or at least 2. Received: 1")
-        return count
 
 
 class Stage(_Table):

@@ -81,9 +81,8 @@ class Training:
             listener.stage_finished()
             self._finish_stage(state, trainer, listener)
         assign(self._tracked(len(self.stages) - 1, self.model), state.best_variables)
-        held = "train" if self.craft.batch_norm == "train" else "frozen"
         depth = unfrozen_blocks(self.stages[-1], self.ends) if self.stages else 0
-        freeze(self.model, self.ends, depth, batch_norm=held)
+        freeze(self.model, self.ends, depth, batch_norm=self.craft.norm_policy)
         state.variables, state.optimizer = [], []
         checkpoint.save(state)
         if stop.signal:
@@ -269,8 +268,7 @@ class Training:
                 state.stage_best, state.stage_best_variables = row, average
                 state.stage_best_figures = [self._figures(figures)]
         best_epochs.forget()
-        if trainer.objective.learns_weights:
-            state.log_variances = values_of([trainer.suffix.log_variances])[0].tolist()
+        state.log_variances = trainer.log_variances
         self._choose(state, listener)
         assign(self._tracked(state.stage, self.model), state.best_variables)
         state.stage, state.epoch, state.stale_epochs = state.stage + 1, 0, 0
@@ -300,8 +298,7 @@ class Training:
     def _take(self, state, trainer):
         state.variables = values_of(self._tracked(state.stage, self._model_of(state.stage)))
         state.optimizer = values_of(trainer.state_variables)
-        if trainer.objective.learns_weights:
-            state.log_variances = values_of([trainer.suffix.log_variances])[0].tolist()
+        state.log_variances = trainer.log_variances
 
     def _tracked(self, number, model):
         """Return the variables that stages 0 to `number` may have changed: those above the deepest cut among them."""

@@ -50,6 +50,11 @@ class Craft:
     monitor: str = "loss"
     patience: int = 0
 
+    @property
+    def norm_policy(self):
+        """What `tlkit.models.assemble.freeze` is told of the backbone's BatchNorm."""
+        return "train" if self.batch_norm == "train" else "frozen"
+
 
 class StageTrainer:
     """One stage on a model: the suffix trains on what comes out of the frozen prefix.
@@ -72,7 +77,7 @@ class StageTrainer:
         self.stage, self.tasks, self._steps_per_epoch = resolve_stage(stage), tasks, steps_per_epoch
         self.craft = craft = craft or Craft()
         depth = unfrozen_blocks(stage, ends)
-        freeze(model, ends, depth, batch_norm="train" if craft.batch_norm == "train" else "frozen")
+        freeze(model, ends, depth, batch_norm=craft.norm_policy)
         self.targets = Targets(tasks, craft.label_smoothing, craft.class_weights)
         self.objective = Objective(tasks, craft.loss_weights, craft.focal_gamma)
         _, suffix = cut(model, ends, depth, tasks)
@@ -86,8 +91,7 @@ class StageTrainer:
         self.suffix.compile(self.optimizer, jit_compile=False)
         self.optimizer.build(self.suffix.trainable_variables)
         self.average = MovingAverage(suffix.variables, craft.ema) if craft.ema else None
-        self._validated, self._weights = self.suffix, suffix.variables
-        self._copies = []
+        self._validated, self._copies = self.suffix, []
         if validated is not None and validated is not model:
             _, self._validated = cut(validated, ends, depth, tasks)
             self._copies = list(zip(self._validated.variables, suffix.variables, strict=True))
@@ -97,6 +101,11 @@ class StageTrainer:
         """All that a step changes besides the model: the optimizer's, the averages, the learned weights."""
         own = [self.suffix.log_variances] if self.objective.learns_weights else []
         return [*self.optimizer.variables, *(self.average.values if self.average else ()), *own]
+
+    @property
+    def log_variances(self):
+        """The learned weights of the tasks' losses, as a list of floats; empty where they aren't learned."""
+        return values_of([self.suffix.log_variances])[0].tolist() if self.objective.learns_weights else []
 
     @property
     def held_norms(self):
