@@ -165,9 +165,9 @@ class Stopwatch:
         self._last = now
 
 
-def write_predictions(path, folder, model, test, class_names):
-    """Write each test image's label, prediction and probabilities, in the form of tlkit's predictions_test.csv."""
-    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(test, verbose=0)))
+def write_predictions(path, folder, model, images, class_names):
+    """Write each held-out image's label, prediction and probabilities, in the form of tlkit's predictions_test.csv."""
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(images, verbose=0)))
     files = [(label, file.name) for label in class_names for file in sorted((folder / label).iterdir())]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -185,7 +185,7 @@ def write_predictions(path, folder, model, test, class_names):
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--image-size", type=click.IntRange(min=32), default=224, show_default=True, help="Side in pixels.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--predictions", type=click.Path(path_type=Path), help="CSV for the test images' probabilities.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="CSV for the held-out images' probabilities.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep decoded images in memory.")
 def main(data_dir, backbone, weights, frozen_epochs, fine_epochs, batch_size, image_size, seed, predictions, cache):
     """Train on DATA_DIR/{train,val,test}/CLASS as the guide does; print one line of JSON, progress to stderr."""
@@ -215,7 +215,8 @@ def main(data_dir, backbone, weights, frozen_epochs, fine_epochs, batch_size, im
         test_accuracy = model.evaluate(test, verbose=2, return_dict=True)["accuracy"] if test else None
         watch.end("test")
         if predictions:
-            write_predictions(predictions, data_dir / "test", model, test, class_names)
+            held_out = ("test", test) if test else ("val", val)
+            write_predictions(predictions, data_dir / held_out[0], model, held_out[1], class_names)
 
     result = {
         "script": Path(__file__).name,

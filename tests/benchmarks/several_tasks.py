@@ -1,8 +1,10 @@
 """Cells and their count in blood smears: together, alone, with other weights, with labels missing.
 
-    python tests/benchmarks/several_tasks.py [BCCD/labels.csv] [--seeds 0 1 2] [--set KEY=VALUE]... [--out DIR]
+    python tests/benchmarks/several_tasks.py [BCCD/labels.csv] [--recipe NAME] [--only ROW]... [--seeds 0 1 2]
+        [--set KEY=VALUE]... [--out DIR]
 
-Each row is a run of the default recipe on the given splits; the figures are of the test split, which chose nothing.
+Each row is a run of the recipe (of the default one, unless another is named) on the given splits; the figures are of
+the test split, which chose nothing.
 """
 
 import argparse
@@ -22,6 +24,7 @@ ROWS = {
     "together, learned weights": (BOTH, {"loss.weights": "uncertainty"}, 0.0),
     "together, 30 % of the labels missing": (BOTH, {}, 0.3),
     "together, frozen linear probe": (BOTH, {"stages": "probe"}, 0.0),
+    "together, head trained, no probe": (BOTH, {"stages": "head", "head.init": "random"}, 0.0),
     "together, all unfrozen from the start": (BOTH, {"stages": "all", "head.init": "random"}, 0.0),
 }
 
@@ -42,6 +45,8 @@ def main():
     ]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     for name, (tasks, settings, missing) in ROWS.items():
+        if options.only and name not in options.only:
+            continue
         for seed in options.seeds:
             labels = _with_missing(Path(options.labels), missing, out / f"missing_{missing}.csv")
             row = _row(labels, tasks, settings, seed, options, out / f"{name.replace(' ', '_')}_{seed}")
@@ -51,6 +56,8 @@ def main():
 def _options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("labels", nargs="?", default=str(data_folder() / "bccd" / "labels.csv"))
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--only", action="append", default=[], metavar="ROW", choices=list(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", default="several_tasks")
@@ -76,7 +83,7 @@ def _row(labels, tasks, settings, seed, options, out):
     from tlkit.recipe import read_recipe
 
     if not (out / "metrics.json").is_file():
-        recipe = read_recipe("default", options.set, {"tasks": tasks, "seed": seed, **settings})
+        recipe = read_recipe(options.recipe, options.set, {"tasks": tasks, "seed": seed, **settings})
         finetune_recipe(recipe, labels, out=out, resume=True)
     found = load_run(out).metrics["test"]["tasks"]
     cells = ["", "", "", "", "", ""]
