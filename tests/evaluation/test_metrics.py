@@ -8,7 +8,6 @@ import pytest
 from tlkit.errors import TlkitError
 from tlkit.evaluation.metrics import (
     Result,
-    calibration_error,
     headline_metric,
     split_metrics,
     task_metrics,
@@ -28,14 +27,6 @@ from tlkit.tasks import Task
 )
 def test_wilson_intervals_are_the_published_ones(correct, total, low, high):
     assert wilson_interval(correct, total) == pytest.approx([low, high], abs=5e-5)
-
-
-def test_calibration_error_by_hand():
-    # Confidences 0.97 (right) and 0.95 (wrong) share the last of 15 bins; 0.58 (right) has its own.
-    probabilities = np.array([[0.97, 0.03], [0.95, 0.05], [0.42, 0.58]])
-    labels = np.array([0, 1, 1])
-    same_bin = abs((1 - 0.97) + (0 - 0.95))
-    assert calibration_error(labels, probabilities) == pytest.approx((same_bin + abs(1 - 0.58)) / 3)
 
 
 def test_figures_of_a_task_by_hand():

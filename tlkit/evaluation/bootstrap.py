@@ -19,7 +19,52 @@ def mean_interval(values):
     Reference:
         Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
     """
-    return _interval(np.concatenate([values @ counts for counts in resampled_counts(len(values))]) / len(values))
+    sums = [values @ counts for counts in resampled_counts(len(values))]
+    return percentile_interval(np.concatenate(sums) / len(values))
+
+
+def r2_interval(labels, errors):
+    """Return the 95 % interval of R squared: one minus the share of the labels' spread that the errors make up.
+
+    A resample of equal labels says nothing of it, and is left out.
+
+    Args:
+        labels: float `(images,)`, not all equal.
+        errors: float `(images,)`: prediction minus label.
+
+    Returns:
+        `[low, high]`.
+    """
+    centred, drawn = labels - labels.mean(), []
+    for counts in resampled_counts(len(labels)):
+        spread = centred**2 @ counts - (centred @ counts) ** 2 / len(labels)
+        varied = spread > 1e-9 * (centred**2).sum()
+        drawn.append(1 - (errors**2 @ counts)[varied] / spread[varied])
+    return percentile_interval(np.concatenate(drawn))
+
+
+def macro_f1_interval(hits, predicted):
+    """Return the 95 % interval of the mean F1 of the classes that occur; in a resample, of those that occur there.
+
+    Args:
+        hits: bool `(images, classes)`: which image has which class.
+        predicted: bool `(images, classes)`: which is said to have it.
+
+    Returns:
+        `[low, high]`, or None if no class occurs.
+    """
+    from scipy.sparse import csr_array
+
+    if not hits.any():
+        return None
+    both, of_class, found = (csr_array(which.T.astype(np.float32)) for which in (hits & predicted, hits, predicted))
+    drawn = []
+    for counts in resampled_counts(len(hits)):
+        support = of_class @ counts
+        f1 = 2 * (both @ counts) / np.maximum(support + found @ counts, 1)
+        occurring = (support > 0).sum(axis=0)
+        drawn.append((np.where(support > 0, f1, 0).sum(axis=0) / np.maximum(occurring, 1))[occurring > 0])
+    return percentile_interval(np.concatenate(drawn))
 
 
 def average_precision_intervals(hits, scores):
@@ -34,16 +79,32 @@ def average_precision_intervals(hits, scores):
     Returns:
         `(intervals, interval of the mean)`: a list of `[low, high]`, one per label, and one more.
     """
+    precisions = average_precisions(hits, scores, resampled_counts(len(hits)))
+    intervals = [percentile_interval(row[~np.isnan(row)]) for row in precisions]
+    return intervals, percentile_interval(mean_over_labels(precisions))
+
+
+def average_precisions(hits, scores, parts):
+    """Return the average precision of each label in resamples: `(labels, resamples)`, NaN where nobody has the label.
+
+    Args:
+        hits, scores: As for `average_precision_intervals`.
+        parts: Arrays `(images, resamples)` of how often each image counts, as from `resampled_counts`.
+    """
     rankings = [_ranking(hits[:, k], scores[:, k]) for k in range(hits.shape[1])]
-    drawn = [
-        np.stack([resampled_average_precision(*ranking, counts) for ranking in rankings])
-        for counts in resampled_counts(len(hits))
-    ]
-    precisions = np.concatenate(drawn, axis=1)
+    drawn = [np.stack([resampled_average_precision(*ranking, counts) for ranking in rankings]) for counts in parts]
+    return np.concatenate(drawn, axis=1)
+
+
+def mean_over_labels(precisions):
+    """Return the mean over the labels that someone has, of each resample in which there are any.
+
+    Args:
+        precisions: As from `average_precisions`.
+    """
     found = ~np.isnan(precisions)
-    means = np.where(found, precisions, 0).sum(axis=0)[found.any(axis=0)] / found.sum(axis=0)[found.any(axis=0)]
-    intervals = [_interval(row[there]) for row, there in zip(precisions, found, strict=True)]
-    return intervals, _interval(means)
+    some = found.any(axis=0)
+    return np.where(found, precisions, 0).sum(axis=0)[some] / found.sum(axis=0)[some]
 
 
 def resampled_counts(images):
@@ -87,6 +148,7 @@ def _ranking(hits, scores):
     return order, positives, np.searchsorted(ascending, ascending[positives], side="right") - 1
 
 
-def _interval(values):
+def percentile_interval(values):
+    """Return the 95 % interval of a figure from its values in resamples, `[low, high]`."""
     tail = (1 - CONFIDENCE) / 2
     return [float(value) for value in np.quantile(values, [tail, 1 - tail])]

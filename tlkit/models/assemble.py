@@ -61,12 +61,13 @@ def assemble(backbone, head, tasks):
                 f"A task can't be called {name!r}: {backbone.name} or its head has a layer of that name. "
                 "Rename the task."
             )
-    outputs = {name: _output_layer(name, task)(logits[name]) for name, task in tasks.items()}
+    outputs = {name: output_layer(name, task)(logits[name]) for name, task in tasks.items()}
     outputs = outputs if len(tasks) > 1 else next(iter(outputs.values()))
     return keras.Model(backbone.inputs[0], outputs, name=backbone.name)
 
 
-def _output_layer(name, task):
+def output_layer(name, task):
+    """Return the layer called `name` that turns a task's logits into its predictions."""
     if task.kind == "regression":
         return layers.Rescaling(scale=float(task.scale), offset=float(task.mean), name=name)
     return layers.Activation(ACTIVATIONS[task.kind], name=name)
@@ -101,7 +102,7 @@ def logits_of(model, tasks):
         if not _is_output(layer, task):
             received = "no layer of that name" if layer is None else _describe_output(layer)
             raise TlkitError(
-                f"Model {model.name!r} must end in {_describe_output(_output_layer(name, task))} called {name!r}, on "
+                f"Model {model.name!r} must end in {_describe_output(output_layer(name, task))} called {name!r}, on "
                 f"the logits of its {task.kind} task. Received: {received}."
             )
     return {name: model.get_layer(name).input for name in tasks}

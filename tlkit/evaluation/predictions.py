@@ -1,0 +1,130 @@
+"""What a run wrote of its tasks, splits and predictions, read back."""
+
+import csv
+from typing import NamedTuple
+
+import numpy as np
+
+from tlkit import run as run_folder
+from tlkit.data.labels import JOINT, NO_LABELS
+from tlkit.errors import RunError
+from tlkit.tasks import Task
+
+
+class Predictions(NamedTuple):
+    """A `predictions_<split>.csv`: `paths` of its images; `labels` and `probabilities` as for `task_metrics`."""
+
+    paths: list
+    labels: dict
+    probabilities: dict
+
+
+def tasks_in(inputs, run_path):
+    """Return the dict of name to `Task` that a run's `inputs.json` holds.
+
+    Args:
+        inputs: What is in it.
+        run_path: The run folder.
+
+    Raises:
+        RunError: If it isn't what tlkit wrote.
+    """
+    try:
+        return {
+            name: Task(task["kind"], tuple(task["classes"]), task.get("mean", 0.0), task.get("scale", 1.0))
+            for name, task in inputs["tasks"].items()
+        }
+    except (KeyError, TypeError, AttributeError):
+        raise RunError(f"{run_path / run_folder.INPUTS}: expected the file that tlkit wrote.") from None
+
+
+def prediction_header(tasks):
+    """Return the columns of such a file: the path, then per task the label, the prediction, and each class if any."""
+    header = ["path"]
+    for name, task in tasks.items():
+        header += [name, f"{name}.prediction", *(f"{name}.{label}" for label in task.classes)]
+    return header
+
+
+def read_predictions(run_path, split, tasks):
+    """Read a run's predictions of a split.
+
+    Args:
+        run_path: The run folder.
+        split: `"test"` or `"val"`.
+        tasks: Dict of name to `Task`, as the run has them.
+
+    Returns:
+        `Predictions`.
+
+    Raises:
+        RunError: If the file is missing or isn't the one that tlkit wrote.
+    """
+    path = run_path / f"predictions_{split}.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+    except FileNotFoundError:
+        there = [other.stem.removeprefix("predictions_") for other in sorted(run_path.glob("predictions_*.csv"))]
+        raise RunError(f"{path}: the run has no such predictions. It has: {', '.join(there) or 'none'}.") from None
+    except (ValueError, OSError) as error:
+        raise _not_ours(path, error) from None
+    if header != prediction_header(tasks):
+        raise _not_ours(path, "other columns")
+    labels, probabilities, first = {}, {}, 1
+    try:
+        columns = np.array(rows, dtype=object).reshape(len(rows), len(header)).T
+        for name, task in tasks.items():
+            labels[name] = np.array([_LABELS[task.kind](cell, task) for cell in columns[first]], _DTYPES[task.kind])
+            outputs = first + (1 if task.kind == "regression" else 2)  # a number is its own prediction
+            probabilities[name] = columns[outputs : outputs + task.num_outputs].T.astype(np.float32)
+            first += 2 + len(task.classes)
+    except ValueError as error:
+        raise _not_ours(path, error) from None
+    return Predictions(columns[0].tolist(), labels, probabilities)
+
+
+def read_splits(run_path):
+    """Return the rows of a run's `splits.csv`: dicts of path, split, sha256 and the labels.
+
+    Raises:
+        RunError: If the file is missing or isn't the one that tlkit wrote.
+    """
+    path = run_path / run_folder.SPLITS
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (ValueError, OSError) as error:
+        raise _not_ours(path, error) from None
+    if rows and not {"path", "split", "sha256"} <= rows[0].keys():
+        raise _not_ours(path, "other columns")
+    return rows
+
+
+def _not_ours(path, received):
+    return RunError(f"{path}: expected the file that tlkit wrote. Received: {received}")
+
+
+def _class_of(cell, task):
+    return _position(cell, task) if cell else -1
+
+
+def _position(label, task):
+    if label not in task.classes:
+        raise ValueError(f"the label {label!r}")
+    return task.classes.index(label)
+
+
+def _labels_of(cell, task):
+    if not cell:
+        return [-1] * len(task.classes)
+    present = [] if cell == NO_LABELS else [_position(label, task) for label in cell.split(JOINT)]
+    return [int(k in present) for k in range(len(task.classes))]
+
+
+def _number_of(cell, _task):
+    return float(cell) if cell else np.nan
+
+
+_LABELS = {"single_label": _class_of, "multilabel": _labels_of, "regression": _number_of}
+_DTYPES = {"single_label": np.int32, "multilabel": np.int8, "regression": np.float64}
