@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tlkit.data.augment import FITS, POLICIES, TEST_TIME_VIEWS, evaluation_view, training_view, view_seed
+from tlkit.data.augment import FITS, POLICIES, evaluation_view, training_view, view_seed
 from tlkit.errors import RecipeError
 
 
@@ -125,14 +125,6 @@ def test_shrinking_does_not_alias():
     assert np.abs(view.astype(int) - 127).max() <= 1
     crop = [{"op": "RandomResizedCrop", "scale": [0.9, 1.0]}]
     assert np.abs(training_view(crop, 64)(stripes, 0).astype(int) - 127).max() <= 20
-
-
-def test_flip_predicts_the_image_and_its_mirror(image):
-    square = evaluation_view(image, 16)
-    plain, mirrored = (view(square) for view in TEST_TIME_VIEWS["flip"])
-    assert np.array_equal(plain, square)
-    assert np.array_equal(mirrored, square[:, ::-1])
-    assert [view(square) is square for view in TEST_TIME_VIEWS["none"]] == [True]
 
 
 def test_a_recipe_may_list_its_own_ops(image):

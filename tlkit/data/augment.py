@@ -1,4 +1,4 @@
-"""Views: what the network sees of an image, in training, in evaluation and at test time.
+"""Views: what the network sees of an image, in training and in evaluation (at test time: `tlkit.data.tta`).
 
 A training view is a pure function of (seed, epoch, index): `training_view(policy, size)(image, view_seed(...))`. This
 is the only module that knows albumentations; policies are in `tlkit.data.policies`, ops of our own in
@@ -100,18 +100,6 @@ def evaluation_view(image, image_size, fit="crop"):
     view = np.full((image_size, image_size, 3), PADDING, np.uint8)
     view[top : top + height, left : left + width] = resize(image, width, height)
     return view
-
-
-def _identity(image):
-    return image
-
-
-def _mirror(image):
-    return np.ascontiguousarray(image[:, ::-1])
-
-
-# Each view of a list is predicted, and the predictions are averaged.
-TEST_TIME_VIEWS = {"none": [_identity], "flip": [_identity, _mirror]}
 
 
 def _check_fit(fit):

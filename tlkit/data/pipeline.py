@@ -6,7 +6,7 @@ So any number of threads gives the same stream, and a run resumes by starting at
 import math
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from importlib import metadata
 
@@ -104,6 +104,19 @@ class Views:
     def evaluation(self):
         """Return the view that evaluation and prediction use."""
         return View("evaluation view", self._shared_key(), self._render_plain)
+
+    def test_time(self, renderings):
+        """Return several views at once: `render` reads an image once and returns `(views, size, size, 3)`.
+
+        Args:
+            renderings: `tlkit.data.tta.Rendering`s, at least one.
+        """
+        settings = {"renderings": [asdict(rendering) for rendering in renderings]}
+        return View("test-time views", self._shared_key() | settings, partial(self._render_all, renderings))
+
+    def _render_all(self, renderings, i):
+        image = self._data.read(i, self._at_least)
+        return np.stack([rendering.render(image, self._image_size, self._fit) for rendering in renderings])
 
     def _render(self, number, i):
         return self._view(self._data.read(i, self._at_least), view_seed(self._seed, number, i))
@@ -242,7 +255,7 @@ def view_batches(view, indices, batch_size, start=0, stop=None, threads=None):
         threads: As for `training_batches`.
 
     Returns:
-        Iterator of uint8 arrays `(batch, image_size, image_size, 3)`.
+        Iterator of uint8 arrays `(batch, image_size, image_size, 3)`, or whatever the view renders, stacked.
     """
 
     def batch(step):

@@ -97,7 +97,7 @@ def orientation_risk(policy, class_names):
         One sentence for the user, or None where there is nothing to fear.
     """
     turns = _turns(POLICIES[policy] if isinstance(policy, str) else policy)
-    kind = _oriented(class_names)
+    kind = oriented_kind(class_names)
     if not turns or not kind:
         return None
     name = repr(policy) if isinstance(policy, str) else "list of ops"
@@ -136,8 +136,13 @@ def _degrees(op):
     return max(abs(bound) for bound in (limit if isinstance(limit, list | tuple) else [limit]))
 
 
-def _oriented(class_names):
-    """Say what the classes seem to be, if their orientation matters."""
+def upends(policy):
+    """Tell whether a policy (a name, or a list of ops) shows images upside down, as for data that have no top."""
+    return "flips vertically" in _turns(POLICIES.get(policy, []) if isinstance(policy, str) else policy)
+
+
+def oriented_kind(class_names):
+    """Say in words what the classes seem to be, such as digits, if their orientation matters; else None."""
     names = [str(name).strip().lower() for name in class_names]
     words = {word for name in names for word in re.findall(r"[a-z]+", name)}
     if names and all(name in _NUMERALS or re.fullmatch(r"\d\d?", name) for name in names):
