@@ -78,7 +78,7 @@ def assert_alike(received, expected, mean=1.0):
 )
 def test_pixels_are_those_that_pillow_sees(photo, mode, form, options):
     data = encode(photo.quantize(32) if mode == "P" else photo.convert(mode), form, **options)
-    assert check(data) == (None, 96, 72)
+    assert check(data)[:3] == (None, 96, 72)
     assert_alike(decode(data), by_pillow(data))
 
 

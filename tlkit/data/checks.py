@@ -10,24 +10,27 @@ from typing import NamedTuple
 
 from tlkit.run import usable_cpus
 
-VERSION = 1  # of what a check means; verdicts of another version don't count
+VERSION = 2  # of what a check means; verdicts of each version lie in a table of their own
 MAX_BYTES = 2**30
 CHUNK = 512  # files between two writes to the cache, so that an interrupted check is not lost
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS verdicts (
-    path BLOB PRIMARY KEY, version INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
-    sha256 TEXT, width INTEGER, height INTEGER, problem TEXT)
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS verdicts_{VERSION} (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
+    sha256 TEXT, width INTEGER, height INTEGER, problem TEXT, format TEXT, orientation INTEGER, pattern INTEGER)
 """
 
 
 class Verdict(NamedTuple):
-    """What is known of one file: `problem` is None if it can be used; sizes in pixels; `sha256` of its bytes."""
+    """What is known of one file: `sha256` of its bytes, and what `tlkit.data.decode.Check` says."""
 
     sha256: str
     width: int
     height: int
     problem: str | None
+    format: str = ""
+    orientation: int = 0
+    pattern: int = 0
 
 
 def check_files(paths, progress=None, threads=None):
@@ -88,8 +91,8 @@ def _check(path):
         data = Path(path).read_bytes()
     except OSError as error:
         return Verdict("", 0, 0, f"can't be read: {error.strerror}")
-    problem, width, height = check(data)
-    return Verdict(hashlib.sha256(data).hexdigest(), width, height, problem)
+    found = check(data)
+    return Verdict(hashlib.sha256(data).hexdigest(), **found._asdict())
 
 
 class _Cache:
@@ -108,24 +111,23 @@ class _Cache:
         if self.connection is None or stamp is None:
             return None
         query = (
-            "SELECT sha256, width, height, problem FROM verdicts "
-            "WHERE path=? AND version=? AND size=? AND mtime_ns=? AND ctime_ns=? AND inode=?"
+            f"SELECT {', '.join(Verdict._fields)} FROM verdicts_{VERSION} "
+            "WHERE path=? AND size=? AND mtime_ns=? AND ctime_ns=? AND inode=?"
         )
         try:
-            row = self.connection.execute(query, (_key(path), VERSION, *stamp)).fetchone()
+            row = self.connection.execute(query, (_key(path), *stamp)).fetchone()
         except sqlite3.Error:
             return None
         return row and Verdict(*row)
 
     def put(self, new):
-        rows = [(_key(path), VERSION, *stamp, *verdict) for path, stamp, verdict in new if stamp and verdict.sha256]
+        rows = [(_key(path), *stamp, *verdict) for path, stamp, verdict in new if stamp and verdict.sha256]
         if self.connection is None or not rows:
             return
         try:
             with self.connection:
-                self.connection.executemany(
-                    "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-                )
+                marks = ", ".join("?" * len(rows[0]))
+                self.connection.executemany(f"INSERT OR REPLACE INTO verdicts_{VERSION} VALUES ({marks})", rows)
         except sqlite3.Error:
             self.close()
 

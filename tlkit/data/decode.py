@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from tlkit.data.headers import DecodeError, read_header
+from tlkit.data.perceptual import SIDE, perceptual_hash
 
 cv2.setNumThreads(0)  # images are decoded in parallel; threads inside one image would only fight with those
 if "OPENCV_LOG_LEVEL" not in os.environ:
@@ -38,11 +39,22 @@ UPRIGHT = {
 
 
 class Check(NamedTuple):
-    """The verdict on one file: `problem` is None if its image can be used; sizes in pixels, 0 if unknown."""
+    """The verdict on one file; what is unknown of it is 0 or empty.
+
+    Attributes:
+        problem: None if its image can be used.
+        width, height: Stored sides in pixels, before any rotation.
+        format: As `tlkit.data.headers.Header` says.
+        orientation: EXIF orientation, 1 (upright) to 8.
+        pattern: `tlkit.data.perceptual.perceptual_hash` of the picture.
+    """
 
     problem: str | None
-    width: int
-    height: int
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    orientation: int = 0
+    pattern: int = 0
 
 
 def decode(data, at_least=None):
@@ -79,12 +91,11 @@ def check(data):
     """
     try:
         header = read_header(data)
-        # An eighth of the side still decodes every bit of a JPEG and leaves out most of the arithmetic.
-        fast = header.format == "JPEG" and min(header.width, header.height) >= 8
-        _imdecode(data, header, cv2.IMREAD_REDUCED_COLOR_8 if fast else cv2.IMREAD_COLOR_RGB)
+        # A reduced JPEG still has every bit of it decoded, and leaves out most of the arithmetic.
+        image = decode(data, at_least=SIDE)
     except DecodeError as error:
-        return Check(str(error), 0, 0)
-    return Check(None, header.width, header.height)
+        return Check(str(error))
+    return Check(None, header.width, header.height, header.format, header.orientation, perceptual_hash(image))
 
 
 def _reduction(header, at_least):

@@ -14,6 +14,7 @@ MAX_PIXELS = 178_000_000  # the largest that common viewers open without asking
 
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # neither a stuffed byte, nor a restart, nor fill
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
+JPEG_EXIF = 0xE1
 
 ORIENTATION = 0x0112
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_SAMPLES, TIFF_EXTRA_SAMPLES = 256, 257, 277, 338
@@ -34,7 +35,7 @@ class Header:
         width: Stored width in pixels, before any rotation.
         height: Stored height in pixels.
         alpha: Whether some pixels may be transparent.
-        orientation: EXIF orientation, 1 (upright) to 8; read where we must apply it ourselves (PNG and WebP).
+        orientation: EXIF orientation, 1 (upright) to 8, of JPEG, PNG and WebP.
         complete: Whether the file reaches its own end.
     """
 
@@ -92,14 +93,16 @@ def _looks_like(data):
 def _jpeg(data):
     """Walk the segments to the end-of-image marker; a thumbnail's own marker lies inside a segment and is skipped."""
     width = height = 0
-    position = 2
+    orientation, position = 1, 2
     while match := JPEG_MARKER.search(data, position):
         marker = data[match.end() - 1]
         if marker == 0xD9:
-            return Header("JPEG", width, height)
+            return Header("JPEG", width, height, orientation=orientation)
         (length,) = struct.unpack_from(">H", data, match.end())
         if marker in JPEG_SIZES and not width:
             height, width = struct.unpack_from(">HH", data, match.end() + 3)
+        if marker == JPEG_EXIF and data.startswith(b"Exif\x00\x00", match.end() + 2):
+            orientation = _orientation(data[match.end() + 2 : match.end() + length])
         position = match.end() + length
     if not width:
         raise DecodeError("truncated: the file ends inside its header")

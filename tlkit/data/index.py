@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.data.arrays import as_rgb, list_arrays, list_npz
-from tlkit.data.labels import label_texts, labelled, with_scale
+from tlkit.data.labels import labelled, with_scale
 from tlkit.data.listing import find_source, group_by_regex, list_csv, list_folder
-from tlkit.data.splits import FRACTIONS, assign, carve, folds_of, need_groups, need_training_labels, unite
+from tlkit.data.oddities import oddities
+from tlkit.data.splits import FRACTIONS, SPLITS, assign, carve, folds_of, need_groups, need_training_labels, tied, unite
 from tlkit.errors import DataError, did_you_mean
 from tlkit.tasks import KINDS, NAME, Task
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,8 @@ class Data:
         splits_given: Whether the source itself said which images are for testing or validation.
         groups: One key per image; images with the same key never straddle splits that we made.
         sha256: Hash of each file's bytes, or of each array's shape and values.
-        findings: Dicts of `path`, `problem` and `left_out`: what can't be used, and what deserves a look.
+        findings: Dicts of `path`, `problem` and `left_out`: what can't be used, and what deserves a look; where it
+            applies with the `kind` of the problem (see `tlkit.evaluation.audit`) and the `other` path.
         fingerprint: Hash of names, contents, labels and splits.
         seed, group_by: What the splits were made with, as given to `load`.
     """
@@ -125,7 +125,7 @@ def load(source, *, tasks=None, group_by=None, seed=0, progress=None, split=True
     _leave_out_unlabelled(listing)
     if group_by is not None:
         listing.groups = group_by_regex(listing.paths, group_by)
-    hashes, usable = _audit(listing, progress)
+    hashes, usable, patterns = _audit(listing, progress)
     if not usable:
         first = listing.findings[-len(listing.paths)]  # those before it were found without opening a file
         raise DataError(
@@ -135,7 +135,8 @@ def load(source, *, tasks=None, group_by=None, seed=0, progress=None, split=True
     if not split:
         listing.split = ["test"] * len(listing.paths)
     try:
-        data = _index(listing, hashes, usable, seed, make_splits=split)
+        copies = _copies(listing, hashes, usable, patterns)
+        data = _index(listing, hashes, usable, copies, seed, make_splits=split)
     except DataError as error:
         raise DataError(f"{listing.source}: {error}") from None
     return replace(data, seed=seed, group_by=group_by or "")
@@ -244,20 +245,36 @@ def _leave_out_unlabelled(listing):
 
 
 def _audit(listing, progress):
-    """Return the hash of every item and the positions of those that can be used; the others go to the findings."""
+    """Return every item's sha256, which ones can be used, and what their pictures are recognized by, if known.
+
+    What can't be used goes to the findings.
+    """
     if listing.images is not None:
         hashes = [_hash_array(image) for image in listing.images]
-        return hashes, list(range(len(hashes)))
+        return hashes, list(range(len(hashes))), None
     from tlkit.data.checks import check_files
 
     verdicts = check_files([listing.root / path for path in listing.paths], progress)
     listing.findings += [
-        {"path": path, "problem": verdict.problem}
+        {"path": path, "problem": verdict.problem, "kind": "unreadable"}
         for path, verdict in zip(listing.paths, verdicts, strict=True)
         if verdict.problem
     ]
     usable = [i for i, verdict in enumerate(verdicts) if verdict.problem is None]
-    return [verdict.sha256 for verdict in verdicts], usable
+    patterns = [verdicts[i].pattern for i in usable]
+    return [verdict.sha256 for verdict in verdicts], usable, patterns
+
+
+def _copies(listing, hashes, usable, patterns):
+    """Return pairs of usable items that are one picture, saved anew or in another size; of arrays none are sought."""
+    if patterns is None or not any(patterns):
+        return []
+    from tlkit.data.copies import copies_among, read_thumbnail
+
+    def read(i):
+        return read_thumbnail(listing.root / listing.paths[usable[i]])
+
+    return copies_among(patterns, read, [hashes[i] for i in usable])
 
 
 def _hash_array(image):
@@ -265,7 +282,7 @@ def _hash_array(image):
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
-def _index(listing, hashes, usable, seed, make_splits):
+def _index(listing, hashes, usable, copies, seed, make_splits):
     """Put together labels, groups and splits of the usable items."""
     paths = [listing.paths[i] for i in usable]
     sha256 = [hashes[i] for i in usable]
@@ -273,7 +290,7 @@ def _index(listing, hashes, usable, seed, make_splits):
     # Classes are those that the source names: one that lost all its images must be missed, not forgotten.
     tasks = {name: Task(column.kind, column.classes) for name, column in listing.labels.items()}
     labels = {name: column.values[usable] for name, column in listing.labels.items()}
-    bound = unite(list(zip(sha256, own, strict=True)))
+    bound = unite(list(zip(sha256, own, tied(len(paths), copies), strict=True)))
     groups = [paths[first] for first in bound]
     given = np.array([listing.split[i] for i in usable]) if listing.split else None
     if make_splits:
@@ -293,7 +310,7 @@ def _index(listing, hashes, usable, seed, make_splits):
         groups=tuple(groups),
         sha256=tuple(sha256),
         findings=[finding | {"left_out": True} for finding in listing.findings]
-        + [finding | {"left_out": False} for finding in _oddities(paths, sha256, own, split, labels, tasks)],
+        + [finding | {"left_out": False} for finding in oddities(paths, sha256, own, copies, split, labels, tasks)],
     )
     return replace(data, fingerprint=_fingerprint(data))
 
@@ -333,40 +350,6 @@ def _split(given, paths, groups, labels, tasks, seed):
     carved = carve(paths, groups, labels, given, seed)
     need_training_labels(carved, labels, tasks, "add images to train")
     return carved, True
-
-
-def _oddities(paths, sha256, own, split, labels, tasks):
-    """Name identical images and groups that straddle splits, images labelled in two ways, labels that all have."""
-    findings = [
-        {"path": name, "problem": f"label {label!r} is on all labelled training images: nothing tells it from others"}
-        for name, task in tasks.items()
-        if task.kind == "multilabel"
-        for label, column in zip(task.classes, labels[name][(split == "train")].T, strict=True)
-        if not (column == 0).any()
-    ]
-    by_hash, by_group = {}, {}
-    texts = [label_texts(task, labels[name]) for name, task in tasks.items()]
-    for i, (content, group) in enumerate(zip(sha256, own, strict=True)):
-        by_hash.setdefault(content, []).append(i)
-        if group is not None:
-            by_group.setdefault(group, []).append(i)
-    for same in by_hash.values():
-        first = same[0]
-        for i in same[1:]:
-            if split[i] != split[first]:
-                problem = f"identical to {paths[first]}, but in {split[i]} while that is in {split[first]}"
-                findings.append({"path": paths[i], "problem": problem})
-            for of_task in texts:
-                mine, other = of_task[i], of_task[first]
-                if mine and other and mine != other:
-                    problem = f"identical to {paths[first]}, but labelled {mine!r} while that is {other!r}"
-                    findings.append({"path": paths[i], "problem": problem})
-    for group, members in by_group.items():
-        parts = [part for part in SPLITS if part in split[members]]
-        if len(parts) > 1:
-            problem = f"group {group!r} straddles the given splits {' and '.join(parts)}"
-            findings.append({"path": paths[members[0]], "problem": problem})
-    return findings
 
 
 def _fingerprint(data):

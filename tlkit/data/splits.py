@@ -14,6 +14,7 @@ from tlkit.errors import DataError
 
 VALIDATION = 0.15  # of what is left after the test images
 FRACTIONS = {"train": 0.70, "val": 0.15, "test": 0.15}
+SPLITS = tuple(FRACTIONS)
 BINS = 5  # strata of a task of numbers, of equal size
 NO_STRATUM = ("", 0)  # of items without any label, which are dealt out evenly, too
 
@@ -135,6 +136,28 @@ def unite(keys):
     return [root(item) for item in range(len(keys))]
 
 
+def tied(count, pairs):
+    """Return a key for every item that is in a pair, equal for those tied by pairs; None for the others.
+
+    Args:
+        count: Number of items.
+        pairs: `(item, item)`, positions.
+    """
+    ties = [[] for _ in range(count)]
+    for one, other in pairs:
+        ties[one].append(other)
+        ties[other].append(one)
+    keys = [None] * count
+    for start in range(count):
+        waiting = [start] if ties[start] and keys[start] is None else []
+        while waiting:
+            item = waiting.pop()
+            if keys[item] is None:
+                keys[item] = start
+                waiting += ties[item]
+    return keys
+
+
 def need_groups(groups, labels, tasks, least, purpose):
     """Refuse classes of single-label tasks with fewer than `least` groups.
 
@@ -163,7 +186,7 @@ def need_groups(groups, labels, tasks, least, purpose):
             raise DataError(
                 f"class {class_name!r}{of_task} has {_plural(items_of[index], 'usable image')} in "
                 f"{_plural(len(groups_of[index]), 'group')}; {purpose} takes at least {least} groups per class "
-                "(identical files count once): add images or leave the class out"
+                "(copies of one picture count once): add images or leave the class out"
             )
 
 
