@@ -29,6 +29,7 @@ CHECKPOINT_FILE = "state.npz"
 METRICS = "metrics.json"
 TIMING = "timing.json"
 TENSORBOARD = "tensorboard"
+REPORT = "report.html"
 FOLDS = "folds"
 
 RECORDED_PACKAGES = ("tlkit", "tensorflow", "keras", "numpy", "grain", "opencv-python-headless", "albumentations")

@@ -1,6 +1,6 @@
 """A run as a predictor: the same answer from the command line, from Python, and on any batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -12,11 +12,14 @@ from tlkit.data.arrays import as_rgb
 from tlkit.data.checks import check_files
 from tlkit.data.decode import decode
 from tlkit.data.listing import images_below
+from tlkit.data.tta import find_views, views_risk
 from tlkit.errors import DataError, RunError, TlkitError
-from tlkit.evaluation.infer import find_views, predict_images
+from tlkit.evaluation.conformal import prediction_sets
+from tlkit.evaluation.infer import predict_sets
 from tlkit.evaluation.metrics import THRESHOLD, Result
+from tlkit.evaluation.predictions import tasks_in
+from tlkit.evaluation.tta import check_average
 from tlkit.progress import Listener
-from tlkit.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,15 @@ class Answer:
         label: The most probable class.
         probability: Its probability.
         probabilities: Every class's probability, the most probable first.
+        conformal_set: The classes among which the true one is with the probability that the run was asked for, the most
+            probable first; None for a run without conformal sets.
     """
 
     kind: ClassVar[str] = "single_label"
     label: str
     probability: float
     probabilities: dict[str, float]
+    conformal_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ class Run:
         path: The run folder, as `pathlib.Path`.
         inputs, metrics: What `inputs.json` and `metrics.json` hold.
         tasks: Dict of task name to `Task`.
+        conformal: Dict of single-label task to `alpha` and `threshold` of its conformal sets; empty without any.
         data: The `Data` that it was trained on, in the process that trained it; else None.
 
     Raises:
@@ -117,13 +124,8 @@ class Run:
         self.data = None
         self.inputs = run_folder.read_json(self.path / run_folder.INPUTS)
         self.metrics = run_folder.read_json(self.path / run_folder.METRICS)
-        try:
-            self.tasks = {
-                name: Task(task["kind"], tuple(task["classes"]), task.get("mean", 0.0), task.get("scale", 1.0))
-                for name, task in self.inputs["tasks"].items()
-            }
-        except (KeyError, TypeError, AttributeError):
-            raise RunError(f"{self.path / run_folder.INPUTS}: expected the file that tlkit wrote.") from None
+        self.tasks = tasks_in(self.inputs, self.path)
+        self.conformal = {name: of["conformal"] for name, of in self.inputs["tasks"].items() if of.get("conformal")}
 
     def __repr__(self):
         return f"Run({str(self.path)!r})"
@@ -161,26 +163,40 @@ class Run:
 
         return read_model(self.path / run_folder.MODEL)
 
-    def probabilities(self, data, indices, *, tta="none", listener=None, what="images"):
+    def probabilities(self, data, indices, *, tta="none", average="probabilities", listener=None, what="images"):
         """Predict images of an indexed data set.
 
         Args:
             data: `tlkit.data.index.Data`, or anything with its `read` and `labels`.
             indices: int array: which of its images.
-            tta: Name of the test-time views.
+            tta: Test-time views, as for `tlkit.data.tta.find_views`.
+            average: How what they predict is averaged, as for `tlkit.evaluation.tta.average`.
             listener: `Listener` for progress; `what` is what it is told that these images are.
 
         Returns:
             Dict of task name to float32 `(images, classes)`, or `(images, 1)` numbers for regression.
         """
+        sets = {tta: find_views(tta)}
+        return self.predict_sets(data, indices, sets, average=average, listener=listener, what=what)[tta]
+
+    def predict_sets(self, data, indices, sets, *, average="probabilities", listener=None, what="images"):
+        """Predict images of an indexed data set with several sets of test-time views, each image read once.
+
+        Args:
+            data, indices, average, listener, what: As for `probabilities`.
+            sets: Dict of name to tuple of `tlkit.data.tta.Rendering`.
+
+        Returns:
+            Dict of name to what `probabilities` returns for that set.
+        """
         listener = listener or Listener()
-        find_views(tta)
+        check_average(average)
         listener.engine_needed()
         from tlkit.data.pipeline import Views
 
         views = Views(data, image_size=self.inputs["image_size"], fit=self.inputs["fit"])
-        kept = self._kept(data, views, indices)
-        return predict_images(self.chain, views, indices, self.tasks, kept=kept, tta=tta, listener=listener, what=what)
+        keeping = {"kept": self._kept(data, views, indices), "listener": listener, "what": what}
+        return predict_sets(self.chain, views, indices, self.tasks, sets, average=average, **keeping)
 
     @cached_property
     def chain(self):
@@ -199,14 +215,16 @@ class Run:
             return None
         return KeptFeatures(DiskStore(), self.chain, views.evaluation(), data, indices, describe_engine())
 
-    def predict(self, images, *, tta="none", listener=None):
+    def predict(self, images, *, tta="none", average="probabilities", listener=None):
         """Predict images that nobody has labelled.
 
         Args:
             images: A path, or a list of paths (image files, or folders, which are searched), or a uint8 array
                 `(images, height, width, channels)`, or a list of uint8 arrays `(height, width, channels)`,
                 channels 1 (gray) or 3 (RGB).
-            tta: Name of the test-time views, such as `"flip"`.
+            tta: Test-time views: `"none"`, `"flip"`, `"fivecrop"`, `"tencrop"`, `"multiscale"`, `"rotations"`,
+                `"dihedral"`, a TOML file of them, or `"auto"`: those that helped on the run's validation images.
+            average: How what they predict is averaged: `"probabilities"`, `"logits"` or `"geometric"`.
             listener: `Listener` for progress and for notes on files that were left out.
 
         Returns:
@@ -215,12 +233,39 @@ class Run:
         Raises:
             DataError: If a path doesn't exist, a named file is no readable image, or there is nothing to predict.
         """
-        source = _Unlabelled(images, listener or Listener())
-        by_task = self.probabilities(source, np.arange(len(source.paths)), tta=tta, listener=listener)
+        listener = listener or Listener()
+        check_average(average)
+        tta = self._views_that_help(listener) if tta == "auto" else tta
+        for risk in dict.fromkeys(views_risk(tta, task) for task in self.tasks.values()):
+            if risk:
+                listener.note(risk)
+        source = _Unlabelled(images, listener)
+        indices = np.arange(len(source.paths))
+        by_task = self.probabilities(source, indices, tta=tta, average=average, listener=listener)
         return [
-            Prediction(path, {name: _answer(values[number], self.tasks[name]) for name, values in by_task.items()})
+            Prediction(path, {name: self._answer(name, values[number]) for name, values in by_task.items()})
             for number, path in enumerate(source.paths)
         ]
+
+    def _answer(self, name, outputs):
+        """Return what a task's outputs for one image, float `(num_outputs,)`, say."""
+        answer = _answer(outputs, self.tasks[name])
+        if name not in self.conformal:
+            return answer
+        members = prediction_sets(outputs[None], self.conformal[name]["threshold"])[0]
+        included = {label for label, member in zip(self.tasks[name].classes, members, strict=True) if member}
+        return replace(answer, conformal_set=tuple(label for label in answer.probabilities if label in included))
+
+    def _views_that_help(self, listener):
+        """Return the name of the test-time views that the run's end kept, and say which."""
+        if "tta" not in self.metrics:
+            raise RunError(
+                f"{self.path}: the run has not measured whether test-time views help. Name some, such as flip; "
+                f"`tlkit evaluate {self.path} --tta auto` says which help."
+            )
+        chosen = self.metrics["tta"]["chosen"]
+        listener.note(f"auto: {chosen}, as validation said at the end of the run")
+        return chosen
 
 
 def _answer(outputs, task):
