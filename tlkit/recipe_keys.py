@@ -158,6 +158,27 @@ class TrainingTable(_Table):
     checkpoint_seconds: float = Field(30.0, ge=0, description="Longest stretch of work that a kill can cost.")
 
 
+class EvaluationTable(_Table):
+    """What is made of the probabilities once training is over, and what is measured besides the figures."""
+
+    calibration: Literal["temperature", "none"] = Field(
+        "temperature",
+        description="temperature: logits are divided by a number fitted on the validation images, if that helps; it "
+        "becomes part of the model.",
+    )
+    conformal: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="How often a conformal set of classes may miss the true one, e.g. 0.1; 0: no such sets.",
+    )
+    tta: Literal["auto", "none", "flip", "fivecrop", "tencrop", "multiscale", "rotations", "dihedral"] = Field(
+        "auto",
+        description="Test-time views whose worth is measured; the headline is that of one view all the same. auto: "
+        "flip up to 2,000 images, else none.",
+    )
+
+
 class Stage(_Table):
     """One period of training."""
 
@@ -206,6 +227,7 @@ class Recipe(_Table):
     head: HeadTable = HeadTable()
     loss: LossTable = LossTable()
     training: TrainingTable = TrainingTable()
+    evaluation: EvaluationTable = EvaluationTable()
     stages: list[Stage] | Literal["auto", "probe", "head", "gradual", "discriminative", "all"] = Field(
         "auto",
         description="The stages, or how they are chosen: auto, by the number of images; probe: none, the linear probe "

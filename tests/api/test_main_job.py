@@ -22,6 +22,7 @@ from tlkit.training.store import DiskStore
 FILES = {
     "recipe.toml", "environment.json", "data.json", "splits.csv", "history.csv", "model.keras", "inputs.json",
     "metrics.json", "selection.json", "timing.json", "predictions_test.csv", "predictions_val.csv", "tensorboard",
+    "report.html",
 }  # fmt: skip
 
 

@@ -80,6 +80,13 @@ def recipe_with_typo(here):
     (here / "mine.toml").write_text("[data]\nbatchsize = 4")
 
 
+def views_file(text):
+    def prepare(here):
+        (here / "mine.toml").write_text(text)
+
+    return prepare
+
+
 def not_hdf5(here):
     (here / "w.weights.h5").write_text("not HDF5")
 
@@ -154,6 +161,7 @@ TRAINING_MISTAKES = {
     "task: kind": (no_files, FINETUNE + " --task label=detection", "single_label"),
     "task: form": (no_files, FINETUNE + " --task label", "expected NAME=KIND"),
     "task: name": (no_files, [*FINETUNE.split(), "--task", "Eye colour=single_label"], "rename the column"),
+    "evaluation: tta": (no_files, FINETUNE + " --set evaluation.tta=flop", "Did you mean 'flip'?"),
     "unfreeze": (no_files, FINETUNE + " --recipe ants_bees --set stages.0.unfreeze=9", "expected at most 7"),
     "loss: task": (no_files, FINETUNE + " --set loss.weights.lable=2", "Did you mean 'label'?"),
     "stages: none": (no_files, FINETUNE + " --set stages=[] --set head.init=zeros", 'or head.init = "probe"'),
@@ -176,6 +184,21 @@ OTHER_MISTAKES = {
     "evaluate: no run": (no_files, "evaluate mine", "mine: no such run folder"),
     "evaluate: not a run": (no_files, "evaluate photos", "photos: not a run folder"),
     "evaluate: tta": (no_files, "evaluate {run} --tta flop", "Did you mean 'flip'?"),
+    "evaluate: views file": (no_files, "evaluate {run} --tta gone.toml", "tta gone.toml: No such file or directory"),
+    "evaluate: not toml": (broken_recipe, "evaluate {run} --tta mine.toml", "mine.toml: must be a TOML file"),
+    "evaluate: no views": (views_file("views = []"), "evaluate {run} --tta mine.toml", "at least one table [[views]]"),
+    "evaluate: view key": (
+        views_file("[[views]]\n[[views]]\nmirrored = true"),
+        "evaluate {run} --tta mine.toml",
+        "`views.1`: unknown key `mirrored`. Did you mean 'mirror'?",
+    ),
+    "evaluate: average": (no_files, "evaluate {run} --tta flip --average mean", "--average"),
+    "predict: tta": (no_files, "predict {run} photos --tta tencorp", "Did you mean 'tencrop'?"),
+    "predict: view crop": (
+        views_file('[[views]]\ncrop = "top-left"'),
+        "predict {run} photos --tta mine.toml",
+        "Did you mean 'top_left'?",
+    ),
     "evaluate: data": (no_files, "evaluate {run} --data gone", "gone"),
     "evaluate: class": (one_class, "evaluate {run} --data .", "is unknown to the run"),
     "predict: no run": (no_files, "predict mine photos", "mine: no such run folder"),

@@ -7,7 +7,7 @@ import pytest
 
 from tlkit.cli import COMMANDS
 
-HEAVY = ("tensorflow", "keras", "cv2", "albumentations", "sklearn")
+HEAVY = ("tensorflow", "keras", "cv2", "albumentations", "sklearn", "matplotlib", "jinja2")
 
 
 def run(*lines):

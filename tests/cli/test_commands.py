@@ -15,10 +15,11 @@ def test_finetune_ends_with_the_figure_the_folder_and_the_next_command(tlkit, ph
         "finetune", "--data", photos, "--recipe", "ants_bees", "--out", tmp_path / "run", *settings
     )
     assert status == 0, err
-    accuracy, run, predict = out.splitlines()
+    accuracy, run, report, predict = out.splitlines()
     assert accuracy.startswith("test accuracy ")
     assert "95 % interval" in accuracy
     assert run == f"run: {tmp_path / 'run'}"
+    assert report == f"report: {tmp_path / 'run' / 'report.html'}"
     assert predict == f"predict with: tlkit predict {tmp_path / 'run'} PHOTO.jpg"
     assert "stage 0 epoch  1/1" in err
 

@@ -17,6 +17,7 @@ from tlkit.training.rules import (
     beats,
     choose_imbalance,
     choose_stages,
+    choose_tta,
     resolve_stage,
     resolve_views,
 )
@@ -77,6 +78,11 @@ def test_labels_of_the_whole_image_are_not_cropped_away(kinds, expected):
     assert (data.fit, data.augment) == expected
     given = resolve_views(read_recipe("default", ["data.fit=crop", "data.augment=heavy"]), kinds).data
     assert (given.fit, given.augment) == ("crop", "heavy")
+
+
+def test_views_of_many_images_are_not_measured_unasked():
+    assert [choose_tta("auto", images) for images in (0, 2000, 2001)] == ["flip", "flip", "none"]
+    assert [choose_tta(choice, 10**6) for choice in ("tencrop", "none")] == ["tencrop", "none"]
 
 
 @pytest.mark.parametrize(

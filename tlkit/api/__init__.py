@@ -6,6 +6,7 @@ import weakref
 from pathlib import Path
 
 from tlkit import run as run_folder
+from tlkit.api.explaining import explain as explain
 from tlkit.catalog import BACKBONES
 from tlkit.errors import RecipeError
 from tlkit.progress import Listener
@@ -263,26 +264,33 @@ def find_learning_rate(recipe, source, *, stage=0, steps=100, listener=None):
     return range_test_of(_make_job(recipe, source, listener or Listener()), stage, steps)
 
 
-def evaluate(run, *, data=None, tta="none", listener=None):
+def evaluate(run, *, data=None, tta="none", average="probabilities", ensemble=(), listener=None):
     """Evaluate a completed run, on the data that it was held out from or on other data.
 
     Args:
         run: A `Run`, or the folder of one.
         data: `Data`, or a source as for `load_data`, of which every image is used; by default the run's own
             headline split: test, or val where there is no test.
-        tta: Name of the test-time views: `"none"` or `"flip"`.
+        tta: Test-time views, whose predictions are averaged: `"none"`, `"flip"`, `"fivecrop"`, `"tencrop"`,
+            `"multiscale"`, `"rotations"`, `"dihedral"`, a TOML file of them (see `tlkit.data.tta.find_views`), or
+            `"auto"`: those of them that help on the run's validation images by a paired test, else none.
+        average: `"probabilities"`, `"logits"` or `"geometric"`; see `tlkit.evaluation.tta.average`.
+        ensemble: Further runs or folders, whose predictions are averaged with the run's. Their backbones, image sizes
+            and fits may differ. Images that any of them was fitted on are left out.
         listener: `Listener` for progress and notes.
 
     Returns:
-        `tlkit.evaluation.metrics.Result`: `accuracy`, `accuracy_interval`, and all figures as `metrics`.
+        `tlkit.evaluation.metrics.Result`: `accuracy`, `accuracy_interval`, all figures as `metrics`, and what the views
+            changed as `tta`.
 
     Raises:
-        RunError: If the run is not complete, or its own data changed since.
+        RunError: If a run is not complete, its own data changed since, or the runs can't be averaged.
         DataError: If the given data can't be used, or has classes that the run doesn't know.
     """
     from tlkit.api.scoring import evaluate_run
 
-    return evaluate_run(load_run(run), data, tta, listener or Listener())
+    members = [load_run(one) for one in ensemble]
+    return evaluate_run(load_run(run), data, tta, average, members, listener or Listener())
 
 
 def load_run(run):

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.api.caching import choose_cache
+from tlkit.api.calibrating import calibrate, refuse_idle_sets
 from tlkit.api.parts import class_counts, make_training, refuse_idle, refuse_no_training
 from tlkit.api.precision import choose_precision
+from tlkit.api.report import report_job
 from tlkit.api.scoring import primary_key, score_splits
 from tlkit.api.words import describe_monitor
 from tlkit.catalog import BACKBONES
@@ -81,7 +83,10 @@ class Job:
             probed = head.init == "probe" and head.logits == "linear" and not head.hidden and not head.custom
             recipe.stages = rules.choose_stages(recipe.stages, num_images, len(self.ends), size, probed)
         recipe.stages = [rules.resolve_stage(stage) for stage in recipe.stages]
+        evaluated = sum(len(self.data.indices(split)) for split in ("test", "val"))
+        recipe.evaluation.tta = rules.choose_tta(recipe.evaluation.tta, evaluated)
         refuse_idle(recipe, self.data)
+        refuse_idle_sets(recipe, self.data)
         recipe.loss.imbalance, line = rules.choose_imbalance(recipe.loss.imbalance, class_counts(self.data))
         if line and self.resume_path is None:  # folds have it said once
             self.listener.note(line)
@@ -207,11 +212,12 @@ def _execute(job, estimate):
         environment = run_folder.describe_environment(job.recipe.seed, threads) | {"device": device}
         run_folder.write_json(job.path / run_folder.ENVIRONMENT, environment)
     state, training = _train(job)
+    evaluation_started = time.monotonic()
+    job, calibration = calibrate(job, training.chain)
     with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
         job.model.save(temporary)
-    run_folder.write_json(job.path / run_folder.INPUTS, _describe_inputs(job))
-    evaluation_started = time.monotonic()
-    metrics = score_splits(job, training.chain)
+    metrics = score_splits(job, training.chain, calibration)
+    run_folder.write_json(job.path / run_folder.INPUTS, _describe_inputs(job, metrics.get("conformal", {})))
     if estimate:
         metrics |= {"primary": primary_key("cv", job.data.tasks), "cv": estimate}
     now = time.monotonic()
@@ -225,6 +231,7 @@ def _execute(job, estimate):
     }
     run_folder.write_json(job.path / run_folder.TIMING, timing)
     run_folder.write_json(job.path / run_folder.METRICS, metrics)
+    report_job(job)
     checkpoint = job.path / run_folder.CHECKPOINT
     (checkpoint / run_folder.CHECKPOINT_FILE).unlink(missing_ok=True)  # from here on the run is complete
     shutil.rmtree(checkpoint, ignore_errors=True)
@@ -279,7 +286,7 @@ class _Recorder:
         run_folder.write_csv(self._path, columns, [[row[column] for column in columns] for row in state.history])
 
 
-def _describe_inputs(job):
+def _describe_inputs(job, conformal):
     recipe, data = job.recipe, job.data
     return {
         "block_ends": list(job.ends),
@@ -289,13 +296,14 @@ def _describe_inputs(job):
         "channels": "RGB",
         "range": [0, 255],
         "batch_size": recipe.data.batch_size,
-        "tasks": {name: _describe_task(task) for name, task in data.tasks.items()},
+        "tasks": {name: _describe_task(task, conformal.get(name)) for name, task in data.tasks.items()},
     }
 
 
-def _describe_task(task):
+def _describe_task(task, sets):
+    threshold = {"conformal": {key: sets[key] for key in ("alpha", "threshold")}} if sets else {}
     scale = {"mean": task.mean, "scale": task.scale} if task.kind == "regression" else {}
-    return {"kind": task.kind, "classes": list(task.classes), **scale}
+    return {"kind": task.kind, "classes": list(task.classes), **scale, **threshold}
 
 
 def _write_splits(path, data):

@@ -1,63 +1,104 @@
 """Figures for a run: those that go into its folder, and those on its own or other data afterwards."""
 
-import csv
-
 import numpy as np
 
 from tlkit import run as run_folder
-from tlkit.api.caching import kept_evaluation
+from tlkit.api.calibrating import describe_calibration, describe_sets, make_chain, predict_split
+from tlkit.api.ensemble import check_members, evaluate_ensemble, held_out_from_all
+from tlkit.api.tta import AUTO, NONE, Images, evaluate_views, measure_at_end
 from tlkit.data.index import Data, load, with_split
 from tlkit.data.labels import label_texts, labelled
-from tlkit.errors import DataError, RunError, did_you_mean
-from tlkit.evaluation.infer import find_views, predict_images
+from tlkit.data.tta import find_views
+from tlkit.errors import DataError, RecipeError, RunError, TlkitError, did_you_mean
+from tlkit.evaluation.conformal import coverage_figures
 from tlkit.evaluation.metrics import Result, headline_metric, predicted_labels, split_metrics
+from tlkit.evaluation.predictions import prediction_header, read_splits
+from tlkit.evaluation.tta import check_average
 
 
-def evaluate_run(run, data, tta, listener):
-    """Do what `tlkit.evaluate` says, with nothing defaulted."""
-    find_views(tta)
+def evaluate_run(run, data, tta, average, ensemble, listener):
+    """Do what `tlkit.evaluate` says, with nothing defaulted; `ensemble` are further `Run`s."""
+    check_average(average)
+    tta = str(tta)
+    if tta != AUTO:
+        find_views(tta)
+    elif ensemble:
+        raise RecipeError("--tta auto: it chooses the views of one run. Name those of an ensemble, such as flip.")
+    runs = [run, *ensemble]
+    check_members(runs)
     if data is None:
-        data = _own_data(run, listener)
+        data = own_data(run, listener)
         split = primary_split(data)
-        indices, used = data.indices(split), used_for(split)
+        indices, used = data.indices(split), _recorded_uses(run) if split == "val" else []
     else:
         if not isinstance(data, Data):
             data = load(data, tasks=_kinds(run), split=False, progress=listener.files_checked)
         split, indices = "data", np.arange(len(data))
-        used = _uses_of_images(run, data, listener)
+        used = [] if ensemble else _uses_of_images(run, data, listener)
+    if ensemble:
+        indices = held_out_from_all(runs, data, indices, split, listener)
     labels = _labels_of_run(run, data, indices)
-    probabilities = run.probabilities(data, indices, tta=tta, listener=listener, what=split)
-    return Result(split, split_metrics(labels, probabilities, run.tasks, used))
+    if ensemble:
+        return evaluate_ensemble(runs, Images(split, data, indices, labels), used, tta, average, listener)
+    if tta == NONE:
+        probabilities = run.probabilities(data, indices, listener=listener, what=split)
+        metrics = split_metrics(labels, probabilities, run.tasks, used)
+        if run.conformal:
+            metrics["conformal"] = {
+                name: coverage_figures(labels[name], probabilities[name], **of) for name, of in run.conformal.items()
+            }
+        return Result(split, metrics)
+    validation = _validation_images(run, data, split, listener) if tta == AUTO else None
+    return evaluate_views(run, Images(split, data, indices, labels), validation, used, tta, average, listener)
 
 
-def score_splits(job, known):
+def _validation_images(run, data, split, listener):
+    """Return the `Images` that may choose views for a split; None, and why, where none but its own can."""
+    if split == "val":
+        listener.note("auto: there is no test split, so views are chosen and measured crosswise on the validation one")
+        return None
+    try:
+        own = own_data(run, listener) if split == "data" else data
+    except TlkitError as error:
+        listener.note(f"auto: the run's own data can't be had, so views are chosen and measured crosswise: {error}")
+        return None
+    indices = own.indices("val")
+    if not len(indices):
+        listener.note("auto: the run has no validation images; views are chosen and measured crosswise")
+        return None
+    return Images("val", own, indices, _labels_of_run(run, own, indices))
+
+
+def score_splits(job, known, calibration):
     """Predict a job's test and validation images, write the predictions, and return what goes into `metrics.json`.
 
     Args:
-        job: The `Job`, its model trained.
+        job: The `Job`, its model trained and calibrated.
         known: `Chain` of the training, whose frozen segments need not be folded again.
+        calibration: The job's `Calibration`.
     """
-    from tlkit.models.chain import Chain
-
-    data = job.data
-    chain, views = Chain(job.model, job.ends, data.tasks, job.recipe.data.batch_size, known), job.views()
+    data, tta, chain = job.data, job.recipe.evaluation.tta, make_chain(job, known)
     metrics = {"primary": primary_key(primary_split(data), data.tasks)}
+    sets = {name: find_views(name) for name in (NONE, tta)}
+    predicted, labels = {}, {}
     for split in ("test", "val"):
         indices = data.indices(split)
         if not len(indices):
             continue
-        probabilities = predict_images(
-            chain,
-            views,
-            indices,
-            data.tasks,
-            **kept_evaluation(job, chain, views, indices),
-            listener=job.listener,
-            what=split,
-        )
+        known_already = split == "val" and tta == NONE and calibration.probabilities
+        predicted[split] = {NONE: known_already} if known_already else predict_split(job, chain, split, sets)
+        probabilities = predicted[split][NONE]
         write_predictions(job.path / f"predictions_{split}.csv", data, indices, probabilities)
-        labels = {name: values[indices] for name, values in data.labels.items()}
-        metrics[split] = split_metrics(labels, probabilities, data.tasks, used_for(split))
+        labels[split] = {name: values[indices] for name, values in data.labels.items()}
+        uses = ["epoch", *calibration.uses] if split == "val" else []
+        metrics[split] = split_metrics(labels[split], probabilities, data.tasks, uses)
+    single = {split: (labels[split], of[NONE]) for split, of in predicted.items()}
+    if calibration.scalings:
+        metrics["calibration"] = describe_calibration(calibration, single, data.tasks)
+    if alpha := job.recipe.evaluation.conformal:
+        metrics["conformal"] = describe_sets(alpha, single, data.tasks, job.listener)
+    if tta != NONE:
+        metrics["tta"] = measure_at_end(tta, predicted, labels, data.tasks)
     return metrics
 
 
@@ -72,34 +113,27 @@ def primary_key(split, tasks):
     return f"{split}.tasks.{name}.{headline_metric(task.kind)[0]}"
 
 
-def used_for(split):
-    """Return what a split was used to choose."""
-    return ["epoch"] if split == "val" else []
-
-
 def write_predictions(path, data, indices, probabilities):
     """Write `predictions_<split>.csv`: path, then per task label, prediction, and a probability per class if any.
 
     Labels that are missing are empty; several labels are joined by `|`, and `-` stands for none of them.
     """
-    header = ["path"]
     columns = [[data.paths[i] for i in indices]]
     for name, task in data.tasks.items():
-        header += [name, f"{name}.prediction", *(f"{name}.{label}" for label in task.classes)]
         columns.append(label_texts(task, data.labels[name][indices]))
         if task.kind == "regression":
             columns.append([f"{value:.7g}" for value in probabilities[name][:, 0]])
             continue
         columns.append(label_texts(task, predicted_labels(probabilities[name], task)))
         columns += [[f"{value:.7g}" for value in column] for column in probabilities[name].T]
-    run_folder.write_csv(path, header, zip(*columns, strict=True))
+    run_folder.write_csv(path, prediction_header(data.tasks), zip(*columns, strict=True))
 
 
 def _kinds(run):
     return {name: task.kind for name, task in run.tasks.items()}
 
 
-def _own_data(run, listener):
+def own_data(run, listener):
     """Return the data that the run was trained on, checked to be unchanged."""
     if run.data is not None:
         return run.data
@@ -107,7 +141,7 @@ def _own_data(run, listener):
     if recorded["source"] == "arrays":
         raise RunError(f"{run.path}: the run was trained on arrays; give the data to evaluate on.")
     data = load(recorded["source"], tasks=_kinds(run), split=False, progress=listener.files_checked)
-    split_of = {row["path"]: row["split"] for row in _recorded_splits(run)}
+    split_of = {row["path"]: row["split"] for row in read_splits(run.path)}
     split = np.array([split_of.get(path, "") for path in data.paths])
     data = with_split(data, split)
     if data.fingerprint != recorded["fingerprint"]:
@@ -117,23 +151,23 @@ def _own_data(run, listener):
     return data
 
 
+def _recorded_uses(run):
+    """Return what the run used its validation images for."""
+    return run.metrics.get("val", {}).get("used_for", ["epoch"])
+
+
 def _uses_of_images(run, data, listener):
     """Return what the run used images of `data` for: figures on images that it was trained on say little."""
-    split_of = {row["sha256"]: row["split"] for row in _recorded_splits(run)}
+    split_of = {row["sha256"]: row["split"] for row in read_splits(run.path)}
     splits = [split_of.get(sha256) for sha256 in data.sha256]
     uses = []
-    for split, use in (("train", "training"), ("val", "epoch")):
+    for split, of_split in (("train", ["training"]), ("val", _recorded_uses(run))):
         if count := splits.count(split):
             listener.note(
                 f"{count} of the {len(data)} images are in the run's own {split} split: the figures flatter it"
             )
-            uses.append(use)
+            uses += of_split
     return uses
-
-
-def _recorded_splits(run):
-    with (run.path / run_folder.SPLITS).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _labels_of_run(run, data, indices):

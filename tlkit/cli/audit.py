@@ -8,13 +8,26 @@ import click
 from tlkit.cli.training import parse_tasks, task_option
 from tlkit.errors import TlkitError
 
+MOST_LINES = 20  # of a kind of findings on the screen
+
 
 @click.command()
 @click.argument("data", metavar="DIR|FILE")
 @task_option
 @click.option("--group-by", metavar="REGEX", help="Images whose path gives the same first group share a split.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the split. Default: 0.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, the same as a run's data.json.")
+@click.option("--quick", is_flag=True, help="Only what needs no model: no label errors, outliers, cropped copies.")
+@click.option("--backbone", metavar="NAME", help="Whose features are looked at. Default: the default recipe's.")
+@click.option(
+    "--clean", metavar="FILE.csv", help="Write a list without copies and contradictions, for `tlkit finetune --data`."
+)
+@click.option(
+    "--drop",
+    multiple=True,
+    metavar="KIND",
+    help="Leave these out of --clean, too: label_error, outlier or tiny; again for each further kind.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: a run's data.json with all findings.")
 @click.option(
     "--preview",
     is_flag=False,
@@ -27,25 +40,52 @@ from tlkit.errors import TlkitError
 @click.option(
     "--fit", type=click.Choice(["crop", "squash", "letterbox"]), help="How the previewed images become square."
 )
-def audit(data, tasks, group_by, seed, as_json, preview, augment, image_size, fit):
-    """Check every image of DIR, a folder or a CSV file, and say what is wrong and how it would be split."""
-    from tlkit.api import load_data
+def audit(data, tasks, group_by, seed, quick, backbone, clean, drop, as_json, preview, augment, image_size, fit):
+    """Check every image of DIR, a folder or a CSV file: what is wrong with files, copies, labels and splits."""
+    kinds = parse_tasks(tasks) or None
+    _check_options(quick, backbone, clean, drop)
+    draw = _prepare_preview(preview, {"augment": augment, "image_size": image_size, "fit": fit}, seed, kinds or {})
+    from tlkit.api.audit import audit as audit_data
     from tlkit.cli.screen import Screen
 
-    kinds = parse_tasks(tasks) or None
-    draw = _prepare_preview(preview, {"augment": augment, "image_size": image_size, "fit": fit}, seed, kinds or {})
     with Screen() as screen:
-        loaded = load_data(data, tasks=kinds, group_by=group_by or "", seed=seed, listener=screen)
-    from tlkit.data.describe import describe_data
-
-    description = describe_data(loaded)
+        found = audit_data(
+            data, tasks=kinds, group_by=group_by or "", seed=seed, backbone=backbone, quick=quick, listener=screen
+        )
+    description = found.describe()
+    lines = [] if not clean else _clean(found, clean, drop)
     if as_json:
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
         _print(description)
-    if draw:
-        for line in draw(loaded):
-            click.echo(line, err=as_json)  # stdout holds the document alone
+    for line in [*lines, *(draw(found.data) if draw else ())]:
+        click.echo(line, err=as_json)  # stdout holds the document alone
+
+
+def _check_options(quick, backbone, clean, drop):
+    """Refuse what can't be done before the long work."""
+    if quick and backbone:
+        raise click.UsageError("--backbone: --quick looks at no features. Leave out one of them.")
+    if drop and not clean:
+        raise click.UsageError("--drop: only --clean needs it; add it.")
+    if quick and {"label_error", "outlier"} & set(drop):
+        raise click.UsageError("--drop: --quick finds no label errors and no outliers. Leave out one of them.")
+    from tlkit.api.audit import check_backbone, check_clean
+
+    if clean:
+        check_clean(clean, drop)
+    if not quick:
+        check_backbone(backbone)
+
+
+def _clean(found, path, drop):
+    """Write the cleaned list; return the lines that say so."""
+    from tlkit.evaluation.cleaning import RULE
+
+    left_out = found.clean(path, drop)
+    also = f"; {', '.join(drop)} as asked" if drop else ""
+    kept = len(found.data) - len(left_out)
+    return [f"clean: {path}: {kept:,} of {len(found.data):,} images ({RULE}{also})"]
 
 
 def _prepare_preview(file, given, seed, kinds):
@@ -106,8 +146,21 @@ def _print(description):
         print_table((name, *splits), list(_rows(description, name, splits)))
     findings = description["findings"]
     click.echo(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}")
-    for finding in findings:
-        click.echo(f"  {finding['path']}: {finding['problem']}")
+    for kind, count in description["audit"]["counts"].items():
+        of_kind = [finding for finding in findings if finding.get("kind", "other") == kind]
+        click.echo(f"{kind}: {count:,}{_meaning(kind)}")
+        for finding in of_kind[:MOST_LINES]:
+            click.echo(f"  {finding['path']}: {finding['problem']}")
+        if count > MOST_LINES:
+            click.echo(f"  and {count - MOST_LINES:,} more (--json names all)")
+    for what, reason in description["audit"]["not_checked"].items():
+        click.echo(f"not checked: {what} ({reason})")
+
+
+def _meaning(kind):
+    from tlkit.evaluation.audit import KINDS
+
+    return f", {KINDS[kind]}" if kind in KINDS else ""
 
 
 def _rows(description, name, splits):

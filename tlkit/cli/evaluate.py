@@ -4,26 +4,38 @@ import json
 
 import click
 
+from tlkit.cli.views import average_option, print_views, tta_option
+
 
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.option("--data", metavar="DIR|FILE", help="Other labelled data, all of which is used. Default: the run's own.")
-@click.option("--tta", default="none", metavar="NAME", help="Test-time views: none or flip. Default: none.")
+@tta_option
+@average_option
+@click.option("--ensemble", multiple=True, metavar="RUN", help="Average with this run; again for each further run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def evaluate(run, data, tta, as_json):
+def evaluate(run, data, tta, average, ensemble, as_json):
     """Evaluate RUN, a run folder, on the images held out from it or on other data."""
     from tlkit import run as run_folder
     from tlkit.cli.screen import Screen
 
-    run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
+    for folder in (run, *ensemble):
+        run_folder.find_complete_run(folder)  # fails here, before TensorFlow loads
     with Screen() as screen:
         from tlkit.api import evaluate as evaluate_run
 
-        result = evaluate_run(run, data=data, tta=tta, listener=screen)
+        result = evaluate_run(run, data=data, tta=tta, average=average, ensemble=ensemble, listener=screen)
     if as_json:
-        click.echo(json.dumps({"split": result.split, "tta": tta, **result.metrics}, indent=2, ensure_ascii=False))
-    else:
-        print_tables(result)
+        measured = {} if result.tta is None else {"tta_measured": result.tta}
+        several = {} if result.ensemble is None else {"ensemble": result.ensemble}
+        document = {"split": result.split, "tta": tta, **measured, **several, **result.metrics}
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    print_tables(result)
+    if result.tta is not None:
+        print_views(result.tta)
+    if result.ensemble is not None:
+        print_ensemble(result.ensemble)
 
 
 def print_tables(result):
@@ -35,8 +47,13 @@ def print_tables(result):
         click.echo(headline(result.split, name, entry, result.metrics["used_for"]))
         if not entry["n_labelled"]:
             continue
-        figures = [f"{words} {entry[key]:.3f}" for key, words in _FIGURES.items() if entry.get(key) is not None]
-        click.echo(", ".join(figures))
+        for line in _LINES:
+            if figures := [_figure(entry, key, words) for key, words in line.items() if entry.get(key) is not None]:
+                click.echo(", ".join(figures))
+        if confusions := _most_confused(entry):
+            click.echo(f"most often confused: {', '.join(confusions)}")
+        if sets := result.metrics.get("conformal", {}).get(name):
+            click.echo(_sets(sets))
         if "per_class" in entry:
             columns = _RANKING | _COLUMNS if entry["kind"] == "multilabel" else _COLUMNS
             rows = [
@@ -47,14 +64,34 @@ def print_tables(result):
     click.echo(f"loss {result.metrics['loss']:.3f}")
 
 
-_FIGURES = {
-    "top5": "top-5",
-    "macro_f1": "macro F1",
-    "subset_accuracy": "all labels right",
-    "ece": "calibration error",
-    "rmse": "root mean squared error",
-    "r2": "R squared",
-}
+def print_ensemble(ensemble):
+    """Print for each task what the averaged runs reach alone, and what their average gains on the first."""
+    runs = ensemble["runs"]
+    for name, entry in ensemble["tasks"].items():
+        what = entry["metric"].replace("_", " ") if name == "label" else f"{name}: {entry['metric'].replace('_', ' ')}"
+        alone = ", ".join("none" if value is None else f"{value:.3f}" for value in entry["members"])
+        click.echo(f"{what} of the {len(runs)} runs alone: {alone}")
+        if entry["gain"] is None:
+            continue
+        low, high = entry["interval"]
+        click.echo(f"average against {runs[0]}: gain {entry['gain']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
+        click.echo(entry["verdict"])
+
+
+_LINES = (
+    {
+        "top5": "top-5",
+        "macro_f1": "macro F1",
+        "weighted_f1": "weighted F1",
+        "roc_auc": "ROC AUC",
+        "mean_roc_auc": "mean ROC AUC",
+        "subset_accuracy": "all labels right",
+        "rmse": "root mean squared error",
+        "r2": "R squared",
+    },
+    {"log_loss": "log loss", "brier": "Brier score", "ece": "calibration error"},
+)
+CONFUSIONS = 3  # pairs of classes that are named
 _COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1"}
 _RANKING = {
     "average_precision": "average precision",
@@ -62,6 +99,33 @@ _RANKING = {
     "constant_average_precision": "constant",
     "roc_auc": "ROC AUC",
 }
+
+
+def _figure(entry, key, words):
+    interval = entry.get(f"{key}_interval")
+    return f"{words} {entry[key]:.3f}" + (f" ({_cell(interval)})" if interval else "")
+
+
+def _most_confused(entry):
+    """Return the most frequent confusions in words, the most frequent first."""
+    classes = list(entry.get("per_class", ()))
+    pairs = [
+        (count, true, said)
+        for true, row in zip(classes, entry.get("confusion") or (), strict=False)
+        for said, count in zip(classes, row, strict=True)
+        if count and said != true
+    ]
+    pairs.sort(key=lambda pair: -pair[0])
+    return [f"{true} taken for {said} ({count})" for count, true, said in pairs[:CONFUSIONS]]
+
+
+def _sets(entry):
+    if entry["coverage"] is None:
+        return "conformal sets: no image has a label to check them on"
+    return (
+        f"conformal sets: hold the true class of {entry['coverage']:.3f} ({_cell(entry['coverage_interval'])}) of the "
+        f"images, {1 - entry['alpha']:.3g} was asked for; {entry['mean_size']:.2f} classes a set"
+    )
 
 
 def _cell(figure):

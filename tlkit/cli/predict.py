@@ -4,30 +4,49 @@ import json
 
 import click
 
+from tlkit.cli.views import average_option, tta_option
+
 
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@tta_option
+@average_option
 @click.option("--top", type=click.IntRange(1), default=1, metavar="K", help="Show the K most probable classes.")
+@click.option("--conformal", is_flag=True, help="Show the set of classes that holds the true one as often as promised.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write a CSV file with every class's probability.")
-def predict(run, paths, top, as_json, csv_file):
+def predict(run, paths, tta, average, top, conformal, as_json, csv_file):
     """Predict images, or all images in folders, with RUN, a run folder."""
     from tlkit import run as run_folder
     from tlkit.cli.screen import Screen
 
-    run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
+    path = run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
+    if conformal:
+        _refuse_without_sets(path)
     with Screen() as screen:
         from tlkit.api import load_run
 
-        predictions = load_run(run).predict(list(paths), listener=screen)
+        predictions = load_run(run).predict(list(paths), tta=tta, average=average, listener=screen)
     if csv_file:
-        _write_csv(csv_file, predictions)
+        _write_csv(csv_file, predictions, conformal)
     if as_json:
         document = [_as_json(prediction, top) for prediction in predictions]
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     elif not csv_file:
-        _print_table(predictions, top)
+        _print_table(predictions, top, conformal)
+
+
+def _refuse_without_sets(path):
+    from tlkit import run as run_folder
+    from tlkit.errors import RunError
+
+    tasks = run_folder.read_json(path / run_folder.INPUTS)["tasks"]
+    if not any(task.get("conformal") for task in tasks.values()):
+        raise RunError(
+            f"{path}: --conformal: the run has no conformal sets. Train with --set evaluation.conformal=0.1, or leave "
+            "it out."
+        )
 
 
 def _as_json(prediction, top):
@@ -43,20 +62,26 @@ def _entry(answer, top):
     ranked = [{"class": label, "probability": p} for label, p in list(answer.probabilities.items())[:top]]
     if answer.kind == "multilabel":
         return {"prediction": list(answer.labels), "top": ranked}
-    return {"prediction": answer.label, "probability": answer.probability, "top": ranked}
+    entry = {"prediction": answer.label, "probability": answer.probability, "top": ranked}
+    return entry if answer.conformal_set is None else entry | {"conformal_set": list(answer.conformal_set)}
 
 
-def _print_table(predictions, top):
+def _print_table(predictions, top, conformal):
     from tlkit.cli.tables import print_table
 
     header = ["image"]
     for name, answer in predictions[0].answers.items():
         header += [name, *(f"{rank}." for rank in _ranks(answer, top))]
+        header += ["set"] if _has_set(answer, conformal) else []
     rows = [
-        (prediction.path, *(cell for answer in prediction.answers.values() for cell in _cells(answer, top)))
+        (prediction.path, *(cell for answer in prediction.answers.values() for cell in _cells(answer, top, conformal)))
         for prediction in predictions
     ]
     print_table(header, rows)
+
+
+def _has_set(answer, conformal):
+    return conformal and answer.kind == "single_label" and answer.conformal_set is not None
 
 
 def _ranks(answer, top):
@@ -66,7 +91,7 @@ def _ranks(answer, top):
     return range(1 if answer.kind == "multilabel" else 2, top + 1)
 
 
-def _cells(answer, top):
+def _cells(answer, top, conformal):
     from tlkit.data.labels import NO_LABELS
 
     if answer.kind == "regression":
@@ -75,22 +100,27 @@ def _cells(answer, top):
     if answer.kind == "multilabel":
         found = ", ".join(f"{label} {answer.probabilities[label]:.3f}" for label in answer.labels) or NO_LABELS
         ranked = [found, *(ranked if top > 1 else [])]
-    return ranked + [""] * (1 + len(_ranks(answer, top)) - len(ranked))
+    found = [", ".join(answer.conformal_set)] if _has_set(answer, conformal) else []
+    return ranked + [""] * (1 + len(_ranks(answer, top)) - len(ranked)) + found
 
 
-def _write_csv(file, predictions):
+def _write_csv(file, predictions, conformal):
     from pathlib import Path
 
     from tlkit import run as run_folder
+    from tlkit.data.labels import JOINT
     from tlkit.errors import TlkitError
 
     header, rows = ["path"], [[prediction.path] for prediction in predictions]
     for name, first in predictions[0].answers.items():
         classes = [] if first.kind == "regression" else sorted(first.probabilities)
+        has_set = _has_set(first, conformal)
         header += [f"{name}.prediction", *(f"{name}.{label}" for label in classes)]
+        header += [f"{name}.set"] if has_set else []
         for row, prediction in zip(rows, predictions, strict=True):
             answer = prediction.answers[name]
             row += [_predicted(answer), *(f"{answer.probabilities[label]:.7g}" for label in classes)]
+            row += [JOINT.join(answer.conformal_set)] if has_set else []
     try:
         run_folder.write_csv(Path(file), header, rows)
     except OSError as error:

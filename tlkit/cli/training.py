@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tlkit import run as run_folder
+from tlkit.cli.views import describe_views
 from tlkit.errors import DataError, RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
 from tlkit.training.sizes import parse_size
@@ -45,7 +46,7 @@ _HEADLINES = {
     "mean_average_precision": "mean average precision",
     "mae": "mean absolute error",
 }
-_USES = {"epoch": "choosing the epoch", "training": "training"}
+_USES = {"epoch": "choosing the epoch", "training": "training", "calibration": "calibrating the probabilities"}
 
 
 def setting_options(command):
@@ -100,7 +101,11 @@ def print_result(run):
     split, entry = run.headline
     for name, of_task in entry["tasks"].items():
         click.echo(headline(split, name, of_task, entry["used_for"]))
+    if "tta" in run.metrics and (line := describe_views(run.metrics["tta"])):
+        click.echo(line)
     click.echo(f"run: {run.path}")
+    if (run.path / run_folder.REPORT).is_file():
+        click.echo(f"report: {run.path / run_folder.REPORT}")
     click.echo(f"predict with: tlkit predict {run.path} PHOTO.jpg")
 
 
@@ -117,8 +122,6 @@ def headline(split, name, entry, used_for):
 
     what = split if name == "label" else f"{split} {name}:"
     key, interval = headline_metric(entry["kind"])
-    uses = " and ".join(_USES[use] for use in used_for)
-    caveat = f" (optimistic: these images were used for {uses})" if uses else ""
     if entry[key] is None:
         why = "every label is on all images, or on none" if entry["n_labelled"] else "no image has a label"
         return f"{what} no {_HEADLINES[key]}: {why}"
@@ -126,7 +129,17 @@ def headline(split, name, entry, used_for):
     low, high = (format(bound, digits) for bound in entry[interval])
     baseline = f" (constant prediction {entry[constant]:{digits}})" if constant in entry else ""
     figures = f"{_HEADLINES[key]} {entry[key]:{digits}}, 95 % interval {low} to {high}{baseline}"
-    return f"{what} {figures}, {entry['n_labelled']} images{caveat}"
+    return f"{what} {figures}, {entry['n_labelled']} images{caveat(used_for)}"
+
+
+def caveat(used_for):
+    """Return what to add to a figure whose images chose something; nothing if they chose nothing.
+
+    Args:
+        used_for: What the split was used to choose.
+    """
+    uses = " and ".join(_USES[use] for use in used_for)
+    return f" (optimistic: these images were used for {uses})" if uses else ""
 
 
 def parse_tasks(texts):

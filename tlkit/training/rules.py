@@ -39,6 +39,8 @@ PROBE_VIEWS = 4
 # Regression Trees", section 3.4.3), two of five folds of 341 photos took a stage whose log loss on the test images was
 # then worse than the probe's: 0.79 for 0.57, and 0.76 for 0.71.
 STANDARD_ERRORS = 1.645
+# Test-time views of more images than these are not measured unasked: a second view takes as long as the evaluation.
+MEASURE_VIEWS = 2000
 
 
 def choose_stages(choice, num_images, num_blocks, batch_size, probed):
@@ -107,6 +109,18 @@ def resolve_views(recipe, kinds):
         update={key: of for key, of in chosen.items() if getattr(recipe.data, key) == "auto"}
     )
     return recipe.model_copy(update={"data": table})
+
+
+def choose_tta(choice, num_images):
+    """Choose the test-time views whose worth is measured when a run ends.
+
+    Args:
+        choice: As the recipe's `evaluation.tta`.
+        num_images: Number of test and validation images.
+    """
+    if choice != "auto":
+        return choice
+    return "flip" if num_images <= MEASURE_VIEWS else "none"
 
 
 def most_imbalanced(counts):
