@@ -136,7 +136,7 @@ def test_every_backbone_has_maps_and_is_left_as_it_was(name):
     assert found.shape == (8, size, size)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
-    assert found.min() == 0
+    assert found.min() >= 0
     assert found.max() == 1
     assert before == digest(model)
     assert described == model.to_json()
