@@ -26,7 +26,9 @@ def test_findings_come_by_kind_with_their_counts(tlkit, copied):
     status, out, err = tlkit("audit", copied, "--quick")
     assert status == 0, err
     lines = out.splitlines()
-    start = lines.index("4 findings")
+    start = next(number for number, line in enumerate(lines) if line.endswith(" findings"))
+    kinds = [line for line in lines[start + 1 :] if not line.startswith((" ", "not checked"))]
+    assert int(lines[start].split()[0]) == sum(int(line.split()[1].rstrip(",")) for line in kinds)
     assert lines[start + 1] == "leak: 1, in two splits at once: the score is flattered"
     assert lines[start + 2].startswith("  train/a/00.jpg: identical to test/a/leak.jpg, but in ")
     assert lines[start + 3] == "conflicting_label: 1, one picture, two labels: one of them is wrong"
