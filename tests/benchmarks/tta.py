@@ -8,14 +8,14 @@ Run:     python tests/benchmarks/tta.py runs RUN...
 views; `auto` is what each run's validation images choose. `photos`: labelled ImageNet photos through nets with their
 original tops; without a validation split, `auto` is chosen crosswise, each fifth by the other four. Behind the accuracy
 its gain over one view with the paired 95 % interval, predictions that become right and wrong, and McNemar's exact p.
-The cost is in forward passes an image. `cost`: seconds of K views over K times those of one, nothing kept.
+The cost is in forward passes an image. `cost`: seconds of K views over K times those of one, nothing kept; the
+processor's own, of all threads, are hardly disturbed by what else a machine does.
 """
 
 import csv
 import json
 import time
 from pathlib import Path
-from statistics import median
 
 import click
 import numpy as np
@@ -156,15 +156,18 @@ def cost(path, images, repeats):
     predict_images(run.chain, views, np.arange(run.chain.batch_size), run.tasks)  # folds the weights in
     for _ in range(repeats):
         for name in seconds:
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             predict_images(run.chain, views, indices, run.tasks, tta=name)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append((time.perf_counter() - started[0], time.process_time() - started[1]))
     print(f"{len(indices)} images, {run.chain.describe(1).split()[0]}, batches of {run.chain.batch_size}")
-    print("| views | K | seconds, median | K views / (K x one) |\n|---|---|---|---|")
-    one = median(seconds["none"])
+    print(
+        "| views | K | seconds | K views / (K x one) | processor seconds | K views / (K x one) |\n" + "|---" * 6 + "|"
+    )
+    one = np.median(seconds["none"], axis=0)
     for name, taken in seconds.items():
-        count = len(TEST_TIME_VIEWS[name])
-        print(f"| {name} | {count} | {median(taken):.1f} | {median(taken) / (count * one):.2f} |", flush=True)
+        count, (wall, processor) = len(TEST_TIME_VIEWS[name]), np.median(taken, axis=0)
+        ratios = (wall, processor) / (count * one)
+        print(f"| {name} | {count} | {wall:.1f} | {ratios[0]:.2f} | {processor:.1f} | {ratios[1]:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
