@@ -123,7 +123,8 @@ def choose_views(rows):
 
 def _rank(row, corrected):
     """Return what puts the row that is surest to help first, and of equally sure ones that with the fewest views."""
-    return row["gain"] <= 0, corrected, row["p"], -row["gain"], row["views"]
+    better = row["gain"] > 0
+    return not better, corrected, row["p"] if better else 0.0, -row["gain"], row["views"]
 
 
 def _in_words(row, corrected, rows):
