@@ -103,9 +103,11 @@ def ratio_interval(inside, uniform):
 
 
 def correlation(maps, others):
-    """Return the mean of Spearman's correlations of maps with others, over images where both say anything."""
+    """Describe the mean of Spearman's correlations of maps with others, over images where both say anything."""
     pairs = [(one.ravel(), two.ravel()) for one, two in zip(maps, others, strict=False) if one.std() and two.std()]
-    return np.mean([spearmanr(*pair).statistic for pair in pairs]), len(pairs)
+    if not pairs:
+        return "none: its maps are empty"
+    return f"{np.mean([spearmanr(*pair).statistic for pair in pairs]):.2f} ({len(pairs)})"
 
 
 @click.command()
@@ -137,9 +139,8 @@ def main(folder, fit, images, occluded, checked):
         inside = (values * masks[: len(values)]).sum(axis=(1, 2))[told] / mass[told]
         uniform = masks[: len(values)].mean(axis=(1, 2))[told]
         ratio, low, high = ratio_interval(inside, uniform)
-        sanity, pairs = correlation(values, random[name])
         cells = [f"{inside.mean():.3f}", f"{uniform.mean():.3f}", f"{ratio:.2f} ({low:.2f} to {high:.2f})"]
-        print(f"| {name} | {told.sum()} | {' | '.join(cells)} | {sanity:.2f} ({pairs}) |")
+        print(f"| {name} | {told.sum()} | {' | '.join(cells)} | {correlation(values, random[name])} |")
 
 
 if __name__ == "__main__":
