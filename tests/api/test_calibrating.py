@@ -162,6 +162,15 @@ def test_a_run_loaded_later_is_calibrated_by_itself(calibrated, data):
     assert everything.metrics["used_for"] == ["training", "epoch", "calibration"]
 
 
+def test_conformal_sets_are_not_checked_on_the_images_that_they_were_fitted_on(calibrated, data):
+    run, _ = calibrated
+    validation = (np.stack([data.read(i) for i in data.indices("val")]), data.labels["label"][data.indices("val")])
+    names = np.array(data.tasks["label"].classes)[validation[1]]
+    entry = tlkit.evaluate(run, data=(validation[0], names)).metrics["conformal"]["label"]
+    assert (entry["coverage"], entry["mean_size"], entry["n"]) == (None, None, 0)
+    assert entry["threshold"] == run.metrics["conformal"]["label"]["threshold"]
+
+
 def test_conformal_sets_are_recorded_checked_and_given(calibrated, data):
     run, lines = calibrated
     entry = run.metrics["conformal"]["label"]

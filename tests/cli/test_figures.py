@@ -1,6 +1,7 @@
 """What `evaluate` prints of the figures, and `predict --conformal` of the sets; the model is a table here."""
 
 import csv
+import hashlib
 import json
 
 import numpy as np
@@ -58,6 +59,15 @@ def test_evaluate_checks_the_conformal_sets(tlkit, with_sets, table):
     # Rows (0.75, 0.25), (0.125, 0.875), (0.5, 0.5): both classes but for every third image, which is said to be late.
     assert "conformal sets: hold the true class of 0.833" in out
     assert "0.9 was asked for; 1.67 classes a set" in out
+
+
+def test_images_that_the_run_has_used_check_no_sets(tlkit, with_sets, table):
+    seen = hashlib.sha256((table.parent / "03.png").read_bytes()).hexdigest()
+    (with_sets / "splits.csv").write_text(f"path,split,sha256\n03.png,val,{seen}\n")
+    status, out, _ = tlkit("evaluate", with_sets, "--data", table)
+    assert status == 0
+    assert "conformal sets: no labelled image to check them on that the run has not used" in out
+    assert "hold the true class" not in out
 
 
 def test_predict_shows_the_sets_that_are_asked_for(tlkit, with_sets, table, tmp_path):

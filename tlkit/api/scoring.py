@@ -44,8 +44,10 @@ def evaluate_run(run, data, tta, average, ensemble, listener):
         probabilities = run.probabilities(data, indices, listener=listener, what=split)
         metrics = split_metrics(labels, probabilities, run.tasks, used)
         if run.conformal:
+            fair = slice(None) if split == "test" or not used else slice(0)  # validation images chose the threshold
             metrics["conformal"] = {
-                name: coverage_figures(labels[name], probabilities[name], **of) for name, of in run.conformal.items()
+                name: coverage_figures(labels[name][fair], probabilities[name][fair], **of)
+                for name, of in run.conformal.items()
             }
         return Result(split, metrics)
     validation = _validation_images(run, data, split, listener) if tta == AUTO else None

@@ -121,7 +121,7 @@ def _most_confused(entry):
 
 def _sets(entry):
     if entry["coverage"] is None:
-        return "conformal sets: no image has a label to check them on"
+        return "conformal sets: no labelled image to check them on that the run has not used"
     return (
         f"conformal sets: hold the true class of {entry['coverage']:.3f} ({_cell(entry['coverage_interval'])}) of the "
         f"images, {1 - entry['alpha']:.3g} was asked for; {entry['mean_size']:.2f} classes a set"
