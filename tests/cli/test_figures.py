@@ -93,6 +93,17 @@ def test_sets_that_the_run_lacks_are_refused(tlkit, run, table):
     assert "the run has no conformal sets. Train with --set evaluation.conformal=0.1" in err
 
 
+def test_there_are_no_sets_of_averaged_views(tlkit, with_sets, table):
+    """Their threshold is one of the evaluation view's probabilities."""
+    photo = table.parent / "00.png"
+    for tta in ("flip", "auto"):
+        status, out, err = tlkit("predict", with_sets, photo, "--conformal", "--tta", tta)
+        assert (status, out) == (2, "")
+        assert f"for the evaluation view alone. Received: --tta {tta}." in err
+    (entry,) = json.loads(tlkit("predict", with_sets, photo, "--json", "--tta", "flip")[1])
+    assert "conformal_set" not in entry["tasks"]["stage"]
+
+
 def test_a_split_that_chose_something_is_called_optimistic():
     entry = {"kind": "single_label", "n_labelled": 40, "accuracy": 0.9, "accuracy_interval": [0.8, 0.95]}
     assert "optimistic" not in headline("test", "label", entry, [])

@@ -23,7 +23,7 @@ def predict(run, paths, tta, average, top, conformal, as_json, csv_file):
 
     path = run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
     if conformal:
-        _refuse_without_sets(path)
+        _refuse_without_sets(path, tta)
     with Screen() as screen:
         from tlkit.api import load_run
 
@@ -37,10 +37,15 @@ def predict(run, paths, tta, average, top, conformal, as_json, csv_file):
         _print_table(predictions, top, conformal)
 
 
-def _refuse_without_sets(path):
+def _refuse_without_sets(path, tta):
     from tlkit import run as run_folder
     from tlkit.errors import RunError
 
+    if tta != "none":
+        raise RunError(
+            f"--conformal: the sets keep their promise for the evaluation view alone. Received: --tta {tta}. Leave one "
+            "of the two out."
+        )
     tasks = run_folder.read_json(path / run_folder.INPUTS)["tasks"]
     if not any(task.get("conformal") for task in tasks.values()):
         raise RunError(

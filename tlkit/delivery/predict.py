@@ -31,7 +31,7 @@ class Answer:
         probability: Its probability.
         probabilities: Every class's probability, the most probable first.
         conformal_set: The classes among which the true one is with the probability that the run was asked for, the most
-            probable first; None for a run without conformal sets.
+            probable first; None for a run without conformal sets, and where test-time views are averaged.
     """
 
     kind: ClassVar[str] = "single_label"
@@ -242,15 +242,16 @@ class Run:
         source = _Unlabelled(images, listener)
         indices = np.arange(len(source.paths))
         by_task = self.probabilities(source, indices, tta=tta, average=average, listener=listener)
+        with_sets = tta == "none"  # their threshold is one of the probabilities of the evaluation view alone
         return [
-            Prediction(path, {name: self._answer(name, values[number]) for name, values in by_task.items()})
+            Prediction(path, {name: self._answer(name, values[number], with_sets) for name, values in by_task.items()})
             for number, path in enumerate(source.paths)
         ]
 
-    def _answer(self, name, outputs):
+    def _answer(self, name, outputs, with_sets):
         """Return what a task's outputs for one image, float `(num_outputs,)`, say."""
         answer = _answer(outputs, self.tasks[name])
-        if name not in self.conformal:
+        if not with_sets or name not in self.conformal:
             return answer
         members = prediction_sets(outputs[None], self.conformal[name]["threshold"])[0]
         included = {label for label, member in zip(self.tasks[name].classes, members, strict=True) if member}
