@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,9 +17,11 @@ from scipy.special import softmax
 
 import tlkit
 from tlkit.api import job
+from tlkit.api.calibrating import refuse_idle_sets
 from tlkit.errors import RecipeError, Stopped
 from tlkit.models.assemble import assemble
 from tlkit.progress import Listener
+from tlkit.tasks import Task
 
 TEMPERATURE = 8.0
 STAGES = [{"unfreeze": "all", "epochs": 1, "learning_rate": 1e-9}]  # the model is what it is
@@ -269,6 +273,22 @@ def test_too_few_validation_images_are_found_out_before_training(data, tmp_path)
     with pytest.raises(RecipeError, match=r"0\.01 takes at least 99 validation images with a label of label"):
         finetune(data, tmp_path / "run", **{"evaluation.conformal": 0.01})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 7, 30, 200])
+def test_the_smallest_error_that_is_advised_will_do(count):
+    """One over seven is 0.142857..., and 0.14 is less."""
+    labels = np.arange(count) % 2
+    few = SimpleNamespace(
+        tasks={"label": Task("single_label", ("a", "b"))}, labels={"label": labels}, indices=lambda _: np.arange(count)
+    )
+
+    def refuse(alpha):
+        refuse_idle_sets(SimpleNamespace(evaluation=SimpleNamespace(conformal=alpha)), few)
+
+    with pytest.raises(RecipeError, match=r"at least 0\.\d+, or 0 for none") as refused:
+        refuse(0.001)
+    refuse(float(re.search(r"one, at least (\S+),", str(refused.value))[1]))
 
 
 def test_few_images_leave_the_model_as_it_is(data, tmp_path):

@@ -1,5 +1,6 @@
 """What a run does with its validation images once training is over: temperatures into the model, conformal sets."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 from tlkit.api.caching import kept_evaluation
@@ -162,7 +163,9 @@ def refuse_idle_sets(recipe, data):
     for name in names:
         count, needed = int(labelled(data.labels[name][val]).sum()), fewest_images(alpha)
         if count < needed:
+            least = math.ceil(1000 / (count + 1)) / 1000  # rounded up, so that it will do
+            larger = f"Choose a larger one, at least {least:g}, or 0 for none." if count else "Choose 0 for none."
             raise RecipeError(
                 f"`evaluation.conformal`: {alpha:g} takes at least {needed} validation images with a label of "
-                f"{name}. Received: {count}. Choose a larger one, at least {1 / (count + 1):.2g}, or 0 for none."
+                f"{name}. Received: {count}. {larger}"
             )
