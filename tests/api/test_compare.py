@@ -236,6 +236,11 @@ def test_a_split_that_chose_something_says_so(run):
     assert (comparison.split, comparison.used_for) == ("val", ["epoch"])
 
 
+def test_what_was_trained_on_is_left_out_and_no_caveat(run):
+    comparison = tlkit.compare([run("a", others={0: "train"}, used_for=["training"]), run("b")])
+    assert (comparison.n, comparison.used_for) == (29, [])
+
+
 def test_names_are_as_short_as_they_can_be(run):
     comparison = tlkit.compare([run("one/0"), run("two/0")])
     assert list(comparison.paths) == ["one/0", "two/0"]

@@ -127,6 +127,10 @@ def test_where_there_is_no_test_split_validation_images_stay(run, data):
     split = np.where(data.split == "test", "val", "train")
     result = tlkit.evaluate(run("a", wrong(), split=split), ensemble=[run("b", wrong(), split=split)], tta="flip")
     assert (result.split, result.metrics["n"], result.metrics["used_for"]) == ("val", 12, ["epoch"])
+    members = run("c", wrong(), split=split), run("d", wrong(), split=split)
+    members[1].metrics["val"] = {"used_for": ["training", "epoch", "calibration"]}  # by any of them
+    result = tlkit.evaluate(members[0], ensemble=[members[1]], tta="flip")
+    assert result.metrics["used_for"] == ["epoch", "calibration"]  # what was trained on is left out
 
 
 def test_runs_that_do_not_fit_are_refused(run):

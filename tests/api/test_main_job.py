@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -131,6 +132,25 @@ def test_evaluate_says_that_it_saw_training_images(tiny_run, data_of):
     result = tlkit.evaluate(tiny_run.path, data=data_of, listener=notes)
     assert result.metrics["used_for"] == ["training", "epoch"]
     assert any("16 of the 24 images are in the run's own train split" in line for line in notes.lines)
+
+
+def test_a_test_image_that_is_trained_on_makes_the_figures_optimistic(photo_folder, tiny, tmp_path):
+    """Given splits are used as they are, copies and all."""
+    for split, seed in (("train", 0), ("val", 1), ("test", 2)):
+        photo_folder(tmp_path / "photos" / split, per_class=4, seed=seed)
+    shutil.copy(tmp_path / "photos" / "train" / "a" / "01.png", tmp_path / "photos" / "test" / "a" / "copy.png")
+    recipe = read_recipe("default", tiny, {"stages": [{"unfreeze": 0, "epochs": 1, "learning_rate": 1e-3}]})
+    notes = Notes()
+    run = finetune_recipe(recipe, tmp_path / "photos", out=tmp_path / "run", listener=notes)
+    assert "1 of the 9 test images are in the run's own train split: the figures flatter it" in notes.lines
+    assert run.metrics["test"]["used_for"] == ["training"]
+    assert run.metrics["val"]["used_for"] == ["epoch"]
+    assert tlkit.evaluate(run.path).metrics == run.metrics["test"]
+    rows = (run.path / "splits.csv").read_text().splitlines()
+    for order in (1, -1):  # in which of the two the image is named last doesn't matter
+        (run.path / "splits.csv").write_text("\n".join([rows[0], *rows[1:][::order]]) + "\n")
+        seen = tlkit.evaluate(run.path, data=tmp_path / "photos" / "test")
+        assert seen.metrics["used_for"] == ["training"]
 
 
 def test_one_array_without_its_batch_axis_is_refused(tiny_run):

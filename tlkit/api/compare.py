@@ -143,7 +143,7 @@ def compare(runs, *, split=None):
         split=split,
         n=len(shared),
         left_out=left_out,
-        used_for=sorted({use for run in runs for use in run.metrics[split]["used_for"]}),
+        used_for=sorted({use for run in runs for use in run.metrics[split]["used_for"]} - {"training"}),  # left out
         paths={name: str(run.path) for name, run in zip(names, runs, strict=True)},
         tasks={name: _compare_task(name, task, held_out, shared, names, recipes) for name, task in tasks.items()},
     )

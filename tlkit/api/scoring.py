@@ -29,14 +29,14 @@ def evaluate_run(run, data, tta, average, ensemble, listener):
     if data is None:
         data = own_data(run, listener)
         split = primary_split(data)
-        indices, used = data.indices(split), _recorded_uses(run) if split == "val" else []
+        indices = data.indices(split)
     else:
         if not isinstance(data, Data):
             data = load(data, tasks=_kinds(run), split=False, progress=listener.files_checked)
         split, indices = "data", np.arange(len(data))
-        used = [] if ensemble else _uses_of_images(run, data, listener)
     if ensemble:
         indices = held_out_from_all(runs, data, indices, split, listener)
+    used = _uses_of_images(runs, data, indices, split, listener)
     labels = _labels_of_run(run, data, indices)
     if ensemble:
         return evaluate_ensemble(runs, Images(split, data, indices, labels), used, tta, average, listener)
@@ -92,7 +92,7 @@ def score_splits(job, known, calibration):
         probabilities = predicted[split][NONE]
         write_predictions(job.path / f"predictions_{split}.csv", data, indices, probabilities)
         labels[split] = {name: values[indices] for name, values in data.labels.items()}
-        uses = ["epoch", *calibration.uses] if split == "val" else []
+        uses = _uses_of_split(data, split, ["epoch", *calibration.uses], job.listener)
         metrics[split] = split_metrics(labels[split], probabilities, data.tasks, uses)
     single = {split: (labels[split], of[NONE]) for split, of in predicted.items()}
     if calibration.scalings:
@@ -158,18 +158,43 @@ def _recorded_uses(run):
     return run.metrics.get("val", {}).get("used_for", ["epoch"])
 
 
-def _uses_of_images(run, data, listener):
-    """Return what the run used images of `data` for: figures on images that it was trained on say little."""
-    split_of = {row["sha256"]: row["split"] for row in read_splits(run.path)}
-    splits = [split_of.get(sha256) for sha256 in data.sha256]
+def _uses_of_images(runs, data, indices, split, listener):
+    """Return what runs used images of `data` for: figures on images that were trained on say little."""
+    if split == "val":
+        uses = list(dict.fromkeys(use for run in runs for use in _recorded_uses(run)))
+        return uses if len(runs) == 1 else [use for use in uses if use != "training"]  # that is left out there
+    own = {"train": set(), "val": set()}
+    for row in read_splits(runs[0].path):
+        own.get(row["split"], set()).add(row["sha256"])
+    return _uses([data.sha256[i] for i in indices], own, _recorded_uses(runs[0]), "images", listener)
+
+
+def _uses_of_split(data, split, of_val, listener):
+    """Return what a split's images were used for; where splits are given, copies of one image may be in several."""
+    others = ("train",) if split == "val" else ("train", "val")
+    own = {other: {data.sha256[i] for i in data.indices(other)} for other in others}
+    uses = _uses([data.sha256[i] for i in data.indices(split)], own, of_val, f"{split} images", listener)
+    return uses + of_val if split == "val" else uses
+
+
+def _uses(sha256, own, of_val, what, listener):
+    """Return what a run used images for that are in its own splits, and tell the listener how many are.
+
+    Args:
+        sha256: Hash of each image.
+        own: Dict of split to the set of the hashes of the run's images in it.
+        of_val: What the validation images were used for.
+        what: What the images are called.
+        listener: `Listener` for the notes.
+    """
     uses = []
-    for split, of_split in (("train", ["training"]), ("val", _recorded_uses(run))):
-        if count := splits.count(split):
+    for split, of_split in {"train": ["training"], "val": of_val}.items():
+        if count := sum(content in own.get(split, ()) for content in sha256):
             listener.note(
-                f"{count} of the {len(data)} images are in the run's own {split} split: the figures flatter it"
+                f"{count} of the {len(sha256)} {what} are in the run's own {split} split: the figures flatter it"
             )
             uses += of_split
-    return uses
+    return list(dict.fromkeys(uses))
 
 
 def _labels_of_run(run, data, indices):
