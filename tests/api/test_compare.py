@@ -194,6 +194,14 @@ def test_one_recipe_alone_is_summarized(run):
     assert (group.seeds, group.low, group.high, group.p) == ([0, 5], 28 / 30, 29 / 30, None)
 
 
+def test_what_changes_no_prediction_makes_no_other_recipe(run):
+    kept = [recipe(0, training={"cache": "disk", "ema": 0.0}), recipe(1, training={"cache": "ram", "ema": 0.0})]
+    kept[1]["evaluation"] = {"tta": "none", "conformal": 0.1}
+    kept[0]["evaluation"] = {"tta": "flip", "conformal": 0.0}
+    (group,) = tlkit.compare([run("a", recipe=kept[0]), run("b", recipe=kept[1])]).tasks["label"].recipes
+    assert group.seeds == [0, 1]
+
+
 def test_runs_that_differ_in_more_than_seeds_are_no_group(run):
     runs = [run("a", recipe=recipe(0)), run("b", recipe=recipe(1, loss="b"))]
     assert tlkit.compare(runs).tasks["label"].recipes == []

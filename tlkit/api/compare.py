@@ -17,6 +17,13 @@ from tlkit.evaluation.predictions import read_predictions, read_splits, tasks_in
 from tlkit.evaluation.seeds import compare_groups
 
 SPLITS = ("test", "val", "cv")
+# Keys of a recipe that predictions don't depend on; where features are kept may be chosen by what the disk has left.
+IDLE_KEYS = (
+    ("training", "cache"),
+    ("training", "checkpoint_seconds"),
+    ("evaluation", "tta"),
+    ("evaluation", "conformal"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,8 +115,8 @@ def compare(runs, *, split=None):
     """Compare completed runs on the images that all of them held out.
 
     Images are told by their contents, classes by their names, so the runs' order of either may differ. Each run is
-    compared with the first. Runs whose recipes differ in nothing but seeds are summarized, and recipes of which there
-    are several seeds compared as wholes.
+    compared with the first. Runs whose recipes differ in nothing but seeds, or what can't change a prediction, are
+    summarized, and recipes of which there are several seeds compared as wholes.
 
     Args:
         runs: At least two runs: `Run`s or folders.
@@ -207,12 +214,14 @@ class _HeldOut:
 
     @cached_property
     def recipe(self):
-        """The run's recipe as plain values, less its seeds; and the seeds."""
+        """The run's recipe as plain values, less its seeds and what can't change a prediction; and the seeds."""
         path = self.run.path / run_folder.RECIPE
         try:
             values = tomllib.loads(path.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RunError(f"{path}: expected the recipe that tlkit wrote. Received: {error}") from None
+        for table, key in IDLE_KEYS:
+            values.get(table, {}).pop(key, None)
         return values, (values.pop("seed", 0), values.get("data", {}).pop("split_seed", None))
 
 
