@@ -154,7 +154,34 @@ def test_all_kinds_are_averaged():
         {"cells": np.array([[0.4, 0.8]], np.float32), "count": np.array([[6.0]], np.float32)},
         {"cells": np.array([[0.0, 1.0]], np.float32), "count": np.array([[0.0]], np.float32)},
     ]
-    averaged = average_members(members)
+    tasks = {"cells": Task("multilabel", ("x", "y")), "count": Task("regression")}
+    averaged = average_members(members, tasks)
     assert averaged["cells"] == pytest.approx(np.array([[0.2, 0.9]]))
     assert averaged["count"] == pytest.approx(np.array([[3.0]]))
     assert averaged["cells"].dtype == np.float32
+    logits = average_members(members[:2], tasks, "logits")
+    odds = ((0.2 / 0.8) * (0.4 / 0.6)) ** 0.5
+    assert logits["cells"][0, 0] == pytest.approx(odds / (1 + odds))
+    assert logits["count"] == pytest.approx(np.array([[4.5]]))
+
+
+def test_runs_are_averaged_in_the_way_that_views_are(run):
+    outputs = [{"label": says(TRUTH, certainty=certainty)} for certainty in (0.9, 0.2)]
+    members = [run(name, of) for name, of in zip("ab", outputs, strict=True)]
+    by_how = {
+        how: tlkit.evaluate(members[0], ensemble=members[1:], tta="flip", average=how).metrics["loss"]
+        for how in ("probabilities", "logits")
+    }
+    probabilities = [of["label"][12:][np.arange(12), TRUTH[12:]] for of in outputs]
+    assert by_how["probabilities"] == pytest.approx(-np.log(np.mean(probabilities, axis=0)).mean(), rel=1e-5)
+    product = np.sqrt(outputs[0]["label"] * outputs[1]["label"])[12:]
+    expected = (product / product.sum(axis=1, keepdims=True))[np.arange(12), TRUTH[12:]]
+    assert by_how["logits"] == pytest.approx(-np.log(expected).mean(), rel=1e-5)
+
+
+def test_views_that_are_likely_to_hurt_are_named(run):
+    sides, notes = ("left", "right", "up"), Notes()
+    data = tlkit.load_data((np.arange(24, dtype=np.uint8).reshape(24, 1, 1), np.array(sides)[TRUTH]))
+    members = [run(name, wrong(), tasks={"label": Task("single_label", sides)}) for name in "ab"]
+    tlkit.evaluate(members[0], data=data, ensemble=members[1:], tta="flip", listener=notes)
+    assert notes.notes[-1].startswith("the test-time views 'flip' mirror it, and the classes look like directions")

@@ -37,7 +37,7 @@ def finetune(source, seed, settings, out):
 
 def print_members(runs, labels, predicted):
     """Print each run alone, and the paired test of the average of all against it."""
-    (name, task), averaged = next(iter(runs[0].tasks.items())), average_members(predicted)
+    (name, task), averaged = next(iter(runs[0].tasks.items())), average_members(predicted, runs[0].tasks)
     tests = [paired_difference(labels[name], member[name], averaged[name], task) for member in predicted]
     print("| run | accuracy | log loss | only the average right : only the run | p (Holm) |\n|---|---|---|---|---|")
     for run, member, test, p in zip(runs, predicted, tests, holm([test.p for test in tests]), strict=True):
@@ -51,7 +51,7 @@ def print_curve(tasks, labels, predicted):
     print("|---|---|---|---|---|---|---|")
     for size in range(1, len(predicted) + 1):
         entries = [
-            split_metrics(labels, average_members(subset), tasks, [])
+            split_metrics(labels, average_members(subset, tasks), tasks, [])
             for subset in itertools.combinations(predicted, size)
         ]
         first = [next(iter(entry["tasks"].values())) for entry in entries]

@@ -274,7 +274,8 @@ def evaluate(run, *, data=None, tta="none", average="probabilities", ensemble=()
         tta: Test-time views, whose predictions are averaged: `"none"`, `"flip"`, `"fivecrop"`, `"tencrop"`,
             `"multiscale"`, `"rotations"`, `"dihedral"`, a TOML file of them (see `tlkit.data.tta.find_views`), or
             `"auto"`: those of them that help on the run's validation images by a paired test, else none.
-        average: `"probabilities"`, `"logits"` or `"geometric"`; see `tlkit.evaluation.tta.average`.
+        average: How the predictions of views, and of the runs of an ensemble, are averaged: `"probabilities"`,
+            `"logits"` or `"geometric"`; see `tlkit.evaluation.tta.average`.
         ensemble: Further runs or folders, whose predictions are averaged with the run's. Their backbones, image sizes
             and fits may differ. Images that any of them was fitted on are left out.
         listener: `Listener` for progress and notes.

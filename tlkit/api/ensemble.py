@@ -5,10 +5,12 @@ from dataclasses import asdict
 import numpy as np
 
 from tlkit.api.compare import same_task
+from tlkit.api.tta import risks
 from tlkit.errors import RunError
 from tlkit.evaluation.compare import figure, paired_difference, verdict
 from tlkit.evaluation.metrics import Result, split_metrics
 from tlkit.evaluation.predictions import read_splits
+from tlkit.evaluation.tta import average as averaged
 
 
 def check_members(runs):
@@ -65,25 +67,28 @@ def evaluate_ensemble(runs, images, used, tta, average, listener):
         runs: List of `Run`, checked.
         images: `tlkit.api.tta.Images`, their labels in terms of the first run's classes.
         used: What they were used to choose.
-        tta, average: Test-time views, as for `tlkit.data.tta.find_views`, and how each run averages them.
-        listener: `Listener` for progress.
+        tta, average: Test-time views, as for `tlkit.data.tta.find_views`, and how each run averages them; what the
+            runs say is averaged likewise.
+        listener: `Listener` for progress and notes.
     """
     tasks = runs[0].tasks
+    for line in risks(tta, tasks):
+        listener.note(line)
     settings, members = {"tta": tta, "average": average, "listener": listener}, []
     for number, run in enumerate(runs, start=1):
         what = f"{images.name}, run {number}"
         members.append(in_order_of(run.probabilities(images.data, images.indices, **settings, what=what), run, tasks))
-    averaged = average_members(members)
+    together = average_members(members, tasks, average)
     compared = {}
     for name, task in tasks.items():
-        difference = paired_difference(images.labels[name], members[0][name], averaged[name], task)
+        difference = paired_difference(images.labels[name], members[0][name], together[name], task)
         compared[name] = {
             "members": [figure(images.labels[name], member[name], task)[0] for member in members],
             **asdict(difference),
             "verdict": verdict(difference, difference.p),
         }
     entry = {"runs": [str(run.path) for run in runs], "tasks": compared}
-    return Result(images.name, split_metrics(images.labels, averaged, tasks, used), ensemble=entry)
+    return Result(images.name, split_metrics(images.labels, together, tasks, used), ensemble=entry)
 
 
 def in_order_of(probabilities, run, tasks):
@@ -101,19 +106,20 @@ def in_order_of(probabilities, run, tasks):
     return ordered
 
 
-def average_members(members):
-    """Return the mean of several runs' predictions: probabilities of classes, or numbers.
+def average_members(members, tasks, how="probabilities"):
+    """Return the average of several runs' predictions.
 
     Args:
-        members: List of dicts of task name to float `(images, outputs)`.
+        members: List of dicts of task name to float32 `(images, outputs)`: probabilities of classes, or numbers.
+        tasks: Dict of name to `Task`.
+        how: As for `tlkit.evaluation.tta.average`.
 
     Returns:
-        Such a dict, float32.
+        Such a dict.
 
     Reference:
         Krizhevsky et al. 2012, https://papers.nips.cc/paper/4824, section 6.
     """
     return {
-        name: np.mean([member[name] for member in members], axis=0, dtype=np.float64).astype(np.float32)
-        for name in members[0]
+        name: averaged(np.stack([member[name] for member in members]), task.kind, how) for name, task in tasks.items()
     }

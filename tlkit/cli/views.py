@@ -13,7 +13,7 @@ average_option = click.option(
     "--average",
     type=click.Choice(["probabilities", "logits", "geometric"]),
     default="probabilities",
-    help="How they are averaged. Default: probabilities.",
+    help="How predictions are averaged. Default: probabilities.",
 )
 
 
