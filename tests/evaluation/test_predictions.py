@@ -39,16 +39,18 @@ def test_other_files_are_refused(tmp_path):
         read_predictions(folder, "val", LABEL)
     file = folder / "predictions_test.csv"
     text = file.read_text()
-    for wrong in (text.replace("label.owl", "label.own"), text.replace("0.8", "high", 1), text + "lonely\n", ""):
+    others = [text.replace("label.owl", "label.own"), text.replace("0.8", "high", 1), text + "lonely\n", ""]
+    for wrong in (*others, text + '"' + "x" * 200_000):  # that is more than a cell of the csv module holds
         file.write_text(wrong)
         with pytest.raises(RunError, match=r"predictions_test\.csv: expected the file that tlkit wrote"):
             read_predictions(folder, "test", LABEL)
     file.write_text(text.replace(",cat,", ",mouse,", 1))
     with pytest.raises(RunError, match="mouse"):
         read_predictions(folder, "test", LABEL)
-    (folder / "splits.csv").write_text("path,split\nx,test\n")
-    with pytest.raises(RunError, match=r"splits.csv: expected the file that tlkit wrote"):
-        read_splits(folder)
+    for wrong in ("path,split\nx,test\n", 'path,split,sha256\n"' + "x" * 200_000):
+        (folder / "splits.csv").write_text(wrong)
+        with pytest.raises(RunError, match=r"splits.csv: expected the file that tlkit wrote"):
+            read_splits(folder)
     (folder / "splits.csv").unlink()
     with pytest.raises(RunError, match=r"splits.csv"):
         read_splits(folder)

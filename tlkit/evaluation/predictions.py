@@ -67,7 +67,7 @@ def read_predictions(run_path, split, tasks):
     except FileNotFoundError:
         there = [other.stem.removeprefix("predictions_") for other in sorted(run_path.glob("predictions_*.csv"))]
         raise RunError(f"{path}: the run has no such predictions. It has: {', '.join(there) or 'none'}.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise _not_ours(path, error) from None
     if header != prediction_header(tasks):
         raise _not_ours(path, "other columns")
@@ -94,7 +94,7 @@ def read_splits(run_path):
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise _not_ours(path, error) from None
     if rows and not {"path", "split", "sha256"} <= rows[0].keys():
         raise _not_ours(path, "other columns")
