@@ -284,6 +284,14 @@ def test_a_run_without_metrics_has_no_report(tmp_path):
     assert not (run / "report.html").exists()
 
 
+@pytest.mark.parametrize("name", ["{}", "{name}", "{{ 7 * 7 }}", "100 %s"])
+def test_the_commonest_class_may_be_called_anything(tmp_path, name):
+    task = Task("single_label", (name, "other"))
+    run = make_run(tmp_path / "run", {"label": task})
+    edit(run, "data.json", lambda data: data["class_counts"]["label"].update(train={name: 30, "other": 2}))
+    assert f"Always answering {name}, the most common class in training" in report_of(run).text
+
+
 NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "قطة", "{{ 7 * 7 }}", "ナ" * 80 + "x" * 200)
 
 

@@ -177,6 +177,7 @@ def _sure(bounds, key):
 
 def _baseline(folder, name, entry):
     """Return what an answer that ignores the image would score, and a sentence on it; None where that is unknown."""
+    what = ()
     if entry["kind"] == "multilabel":
         value = entry.get("constant_mean_average_precision")
         said = "An answer that ignores the image would score {}."
@@ -190,13 +191,11 @@ def _baseline(folder, name, entry):
             return None, ""
         common = max(counts, key=counts.get)
         value = support.get(common, 0) / sum(support.values())
-        said = Markup("Always answering {}, the most common class in training, would be right on {}.").format(
-            bdi(common), "{}"
-        )
-        said = str(said)
+        what = (bdi(common),)
+        said = "Always answering {}, the most common class in training, would be right on {}."
     if value is None:
         return None, ""
-    return value, Markup(said).format(figure(value, STYLE_OF[headline_metric(entry["kind"])[0]]))
+    return value, Markup(said).format(*what, figure(value, STYLE_OF[headline_metric(entry["kind"])[0]]))
 
 
 def _against(summary, key):
