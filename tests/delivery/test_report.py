@@ -143,9 +143,16 @@ def test_a_split_that_chose_something_is_optimistic(tmp_path):
 
 
 def test_an_answer_that_ignores_the_image_is_held_against_the_model(tmp_path):
-    run = make_run(tmp_path / "run", NUMBER, quality=0.2)
+    run = make_run(tmp_path / "run", NUMBER, quality=0.5)
     assert "not shown to do better" in report_of(run).one("section", id="headline").text
     assert "not shown to do better" not in report_of(make_run(tmp_path / "good", NUMBER, quality=4)).text
+
+
+@pytest.mark.parametrize(("tasks", "quality"), [(TWO, -3.0), (NUMBER, 0.05)])
+def test_a_model_that_is_worse_than_a_constant_answer_is_said_to_be(tmp_path, tasks, quality):
+    text = report_of(make_run(tmp_path / "run", tasks, quality=quality)).one("section", id="headline").text
+    assert "The whole interval is worse than that" in text
+    assert "includes that" not in text
 
 
 def test_images_in_two_splits_are_told_on_the_first_screen(tmp_path):

@@ -203,9 +203,13 @@ def _against(summary, key):
     baseline, bounds = summary["baseline"], summary["interval"]
     if baseline is None or bounds is None:
         return ""
-    better = bounds[1] < baseline if key == "mae" else bounds[0] > baseline
-    if better:
+    low, high = bounds if key == "mae" else (-bounds[1], -bounds[0])
+    constant = baseline if key == "mae" else -baseline
+    if high < constant:
         return ""
+    if low > constant:
+        return Markup("<strong>The whole interval is worse than that: on these images an answer that ignores the image "
+                      "does better than the model.</strong>")  # fmt: skip
     return Markup("<strong>The interval includes that: on these images the model is not shown to do better than an "
                   "answer that ignores the image.</strong>")  # fmt: skip
 
