@@ -49,6 +49,14 @@ def test_runs_without_images_in_common_are_not_paired(tmp_path):
     assert not page_of(tmp_path, one, two).all("table", css="paired")
 
 
+def test_pairs_that_are_not_judged_are_counted(tmp_path):
+    runs = [make_run(tmp_path / f"{seed}", seed=seed, pictures=False) for seed in range(7)]
+    section = page_of(tmp_path, *runs).one("section", id="pairs")
+    assert len(section.one("table", css="paired").table()) == 15
+    assert "only the first pairs are judged here, 6 are not" in section.text
+    assert "are not" not in page_of(tmp_path, *runs[:6]).one("section", id="pairs").text
+
+
 def test_keys_that_differ():
     one = {"seed": 0, "head": {"dropout": 0.2, "hidden": []}, "stages": [{"epochs": 3}]}
     two = {"seed": 1, "head": {"dropout": 0.2, "hidden": [64]}, "stages": [{"epochs": 3}, {"epochs": 5}]}

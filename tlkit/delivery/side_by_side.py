@@ -1,6 +1,7 @@
 """Several runs on one page: their headlines, what tells them apart, and whether their difference may be chance."""
 
 from itertools import combinations, islice
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def _page(folders):
         "names": _names(folders),
         "tasks": [_task(name, kind, folders) for name, kind in tasks],
         "pairs": _pairs(folders),
+        "pairs_left_out": max(0, comb(len(folders), 2) - MOST_PAIRS),
         "recipes": differing_keys([folder.recipe for folder in folders]),
         "data": differing_keys([_data_facts(folder) for folder in folders]),
         "drawings": _curves(folders),
