@@ -183,6 +183,13 @@ def test_the_cleaned_list_keeps_groups_and_several_tasks(tmp_path):
     assert (again.labels["count"] == found.data.labels["count"][kept]).all()
 
 
+def test_the_cleaned_list_may_lie_in_a_linked_folder(folder, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    tlkit.audit(folder, quick=True).clean(tmp_path / "link" / "clean.csv")
+    assert len(tlkit.load_data(tmp_path / "link" / "clean.csv")) == 32
+
+
 def test_copies_of_copies_are_one_group():
     copies = [Copy(0, 3, "saved", 1.0), Copy(3, 5, "mirrored", 1.0), Copy(1, 2, "identical", 1.0)]
     assert copy_groups(6, copies).tolist() == [0, 1, 1, 0, 4, 0]

@@ -69,6 +69,7 @@ def clean_rows(data, left_out, folder):
         folder: Absolute path of the folder that the CSV will lie in; the paths are relative to it.
     """
     kept = [i for i in range(len(data)) if i not in left_out]
+    root, folder = data.root.resolve(), folder.resolve()  # `..` leads out of where a link points to
     columns = {name: label_texts(task, data.labels[name]) for name, task in data.tasks.items()}
     members = Counter(data.groups[i] for i in kept)
     shared = {group for group, count in members.items() if count > 1}
@@ -76,6 +77,6 @@ def clean_rows(data, left_out, folder):
     rows = []
     for i in kept:
         group = [data.groups[i] if data.groups[i] in shared else ""] if shared else []
-        path = os.path.relpath(data.root / data.paths[i], folder)
+        path = os.path.relpath(root / data.paths[i], folder)
         rows.append([path.replace(os.sep, "/"), str(data.split[i]), *group, *(of[i] for of in columns.values())])
     return header, rows
