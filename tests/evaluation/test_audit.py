@@ -10,10 +10,14 @@ import pytest
 from PIL import Image, ImageFilter
 
 import tlkit
+from tlkit.data.checks import Verdict
+from tlkit.data.index import Data
 from tlkit.errors import DataError, RecipeError
 from tlkit.evaluation.audit import KINDS
+from tlkit.evaluation.cleaning import clean
 from tlkit.evaluation.duplicates import Copy, copy_groups
 from tlkit.evaluation.registration import same_scene, see
+from tlkit.tasks import Task
 
 SPLIT_OF = ("train", "train", "val", "test")
 
@@ -181,6 +185,15 @@ def test_the_cleaned_list_keeps_groups_and_several_tasks(tmp_path):
     kept = [found.data.paths.index(path) for path in again.paths]
     assert (again.labels["cells"] == found.data.labels["cells"][kept]).all()
     assert (again.labels["count"] == found.data.labels["count"][kept]).all()
+
+
+def test_of_copies_that_with_most_labels_stays_and_another_label_is_no_copy():
+    facts = [Verdict("", side, side, None) for side in (10, 20, 10, 10)]
+    tasks = {"one": Task("single_label", ("left", "right")), "two": Task("single_label", ("x", "y"))}
+    labels = {"one": np.array([0, -1, 0, 1]), "two": np.array([1, 1, -1, -1])}
+    data = Data("", None, tuple("abcd"), None, tasks, labels, np.array(["train"] * 4), False, (), tuple("abcd"))
+    tied = [Copy(0, 1, "saved", 1.0), Copy(0, 2, "saved", 1.0), Copy(1, 3, "mirrored", 1.0), Copy(0, 3, "mirrored", 1)]
+    assert clean(data, tied, facts) == {1: "a copy of a", 2: "a copy of a"}  # d is mirrored and points the other way
 
 
 def test_the_cleaned_list_may_lie_in_a_linked_folder(folder, tmp_path):

@@ -8,8 +8,8 @@ from tlkit.evaluation.audit import SAME_PICTURE
 from tlkit.evaluation.duplicates import copy_groups
 
 RULE = (
-    "of copies with equal labels one stays: that in test before val before train, then the largest picture, then the "
-    "first by name; one picture with two labels goes with all its copies"
+    "of copies with equal labels one stays: that in test before val before train, then that with most labels, then the "
+    "largest picture, then the first by name; one picture with two labels goes with all its copies"
 )
 KEPT_FIRST = ("test", "val", "train")
 DROPPABLE = ("label_error", "outlier", "tiny")
@@ -38,13 +38,21 @@ def clean(data, copies, facts, findings=(), drop=()):
     agreeing = [copy for copy in copies if not _contradict(texts[copy.first], texts[copy.second])]
     for members in _groups(len(data), agreeing):
         there = [i for i in members if i not in left_out]
-        there.sort(key=lambda i: (KEPT_FIRST.index(data.split[i]), -facts[i].width * facts[i].height, data.paths[i]))
-        left_out |= dict.fromkeys(there[1:], f"a copy of {data.paths[there[0]]}")
+        there.sort(key=lambda i: _place(data, texts, facts, i))
+        # Two that contradict each other may be tied by a third that lacks the label.
+        others = [i for i in there[1:] if not _contradict(texts[i], texts[there[0]])]
+        left_out |= dict.fromkeys(others, f"a copy of {data.paths[there[0]]}")
     position = {path: i for i, path in enumerate(data.paths)}
     for finding in findings:
         if finding.get("kind") in drop and finding["path"] in position:
             left_out.setdefault(position[finding["path"]], finding["kind"])
     return left_out
+
+
+def _place(data, texts, facts, i):
+    """Return what copies are ordered by: the first stays."""
+    missing, pixels = texts[i].count(""), facts[i].width * facts[i].height
+    return KEPT_FIRST.index(data.split[i]), missing, -pixels, data.paths[i]
 
 
 def _groups(count, copies):
