@@ -74,6 +74,7 @@ def test_finetune_takes_the_cleaned_list(tlkit, copied, tmp_path, tiny):
         (("--clean", "exists.csv"), "exists already, and nothing is overwritten"),
         (("--clean", "list.txt"), "expected the name of a CSV file, such as list.csv"),
         (("--clean", "nowhere/list.csv"), "no such folder"),
+        (("--clean", f"{'x' * 300}.csv"), "File name too long"),
         (("--drop", "outlier"), "--drop: only --clean needs it"),
         (("--clean", "a.csv", "--drop", "outliers"), "Did you mean 'outlier'?"),
         (("--clean", "a.csv", "--drop", "outlier", "--quick"), "--quick finds no label errors"),

@@ -29,7 +29,8 @@ COMMANDS = {
 }
 
 
-# What the system refuses and the user can mend: no space, no permission, a read-only place, a quota, a lost file.
+# What the system refuses and the user can mend: no space, no permission, a read-only place, a quota, a lost file,
+# a name that is too long.
 MENDABLE = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -39,6 +40,7 @@ MENDABLE = (
     errno.EROFS,
     errno.ENOENT,
     errno.ENOTDIR,
+    errno.ENAMETOOLONG,
 )
 
 
