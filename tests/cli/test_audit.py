@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 
@@ -66,6 +67,35 @@ def test_finetune_takes_the_cleaned_list(tlkit, copied, tmp_path, tiny):
     assert status == 0, err
     findings = json.loads((tmp_path / "run" / "data.json").read_text())["findings"]
     assert findings == []
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [(("red dress", "blue dress", "red hat"), " --task label=single_label"), (("a", "b"), "")],
+)
+def test_the_options_that_the_cleaned_list_needs_are_said(tlkit, tmp_path, photo_folder, names, options):
+    photos = photo_folder(tmp_path / "photos", names, per_class=3)
+    status, out, _ = tlkit("audit", photos, "--quick", "--clean", tmp_path / "clean.csv")
+    assert status == 0
+    said = out.splitlines()[-1]
+    assert said.endswith(f"to read it, add{options}" if options else "with all its copies)")
+    status, _, err = tlkit("audit", tmp_path / "clean.csv", "--quick", *options.split())
+    assert status == 0, err
+
+
+def test_it_is_said_how_many_images_were_dropped(tlkit, photos, tmp_path):
+    status, out, _ = tlkit("audit", photos, "--quick", "--clean", tmp_path / "clean.csv", "--drop", "tiny")
+    assert status == 0
+    assert "24 of 24 images" in out.splitlines()[-1]  # the set is one of small pictures: none of them is odd
+    assert out.splitlines()[-1].endswith("; as asked, further images: tiny (0))")
+
+
+def test_a_list_that_cannot_be_written_costs_no_findings(tlkit, tmp_path):
+    np.savez(tmp_path / "set.npz", images=np.arange(24 * 75).reshape(24, 5, 5, 3) % 251, labels=np.arange(24) % 2)
+    status, out, err = tlkit("audit", tmp_path / "set.npz", "--quick", "--clean", tmp_path / "clean.csv")
+    assert status == 2
+    assert "tiny: 1, small pictures" in out
+    assert "--clean: the images are arrays" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

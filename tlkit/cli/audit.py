@@ -53,13 +53,15 @@ def audit(data, tasks, group_by, seed, quick, backbone, clean, drop, as_json, pr
             data, tasks=kinds, group_by=group_by or "", seed=seed, backbone=backbone, quick=quick, listener=screen
         )
     description = found.describe()
-    lines = [] if not clean else _clean(found, clean, drop)
     if as_json:
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
         _print(description)
-    for line in [*lines, *(draw(found.data) if draw else ())]:
-        click.echo(line, err=as_json)  # stdout holds the document alone
+    # What can't be written costs the findings nothing; stdout holds the document alone.
+    if clean:
+        click.echo(_clean(found, clean, drop), err=as_json)
+    for line in draw(found.data) if draw else ():
+        click.echo(line, err=as_json)
 
 
 def _check_options(quick, backbone, clean, drop):
@@ -79,13 +81,27 @@ def _check_options(quick, backbone, clean, drop):
 
 
 def _clean(found, path, drop):
-    """Write the cleaned list; return the lines that say so."""
+    """Write the cleaned list; return the line that says so."""
     from tlkit.evaluation.cleaning import RULE
 
     left_out = found.clean(path, drop)
-    also = f"; {', '.join(drop)} as asked" if drop else ""
+    reasons = list(left_out.values())
+    also = [f"{kind} ({reasons.count(kind):,})" for kind in dict.fromkeys(drop)]
+    also = f"; as asked, further images: {', '.join(also)}" if drop else ""
     kept = len(found.data) - len(left_out)
-    return [f"clean: {path}: {kept:,} of {len(found.data):,} images ({RULE}{also})"]
+    options = "".join(f" --task {name}={kind}" for name, kind in _kinds_to_say(found.data).items())
+    options = options and f"; to read it, add{options}"
+    return f"clean: {path}: {kept:,} of {len(found.data):,} images ({RULE}{also}){options}"
+
+
+def _kinds_to_say(data):
+    """Return the kind of each task that a CSV of these labels isn't read as by itself."""
+    from tlkit.data.labels import label_texts, possible_kinds
+
+    kinds = {name: task.kind for name, task in data.tasks.items()}
+    if kinds != {"label": "single_label"}:
+        return kinds
+    return kinds if len(possible_kinds(label_texts(data.tasks["label"], data.labels["label"]))[0]) > 1 else {}
 
 
 def _prepare_preview(file, given, seed, kinds):
