@@ -307,6 +307,18 @@ def test_another_split_is_another_fingerprint(folder):
         fold_splits(data, 1, seed=0)
 
 
+def test_folds_have_no_leaks_of_given_splits(tmp_path):
+    for split, seed in (("train", 0), ("test", 500)):
+        paint_folder(tmp_path / split, ("ant", "bee"), 6, seed)
+    shutil.copy(tmp_path / "train" / "ant" / "00.png", tmp_path / "test" / "ant" / "copy.png")
+    shutil.copy(tmp_path / "train" / "ant" / "00.png", tmp_path / "test" / "bee" / "copy.png")
+    data = load(tmp_path)
+    assert {finding["kind"] for finding in data.findings} == {"leak", "conflicting_label"}
+    for split in (*fold_splits(data, 3, seed=0), split_for_deployment(data, 0)):
+        assert {finding["kind"] for finding in with_split(data, split).findings} == {"conflicting_label"}
+    assert with_split(data, data.split).findings == data.findings
+
+
 def test_a_file_that_vanishes_is_named(folder):
     data = load(folder)
     (folder / data.paths[2]).unlink()

@@ -145,13 +145,24 @@ def load(source, *, tasks=None, group_by=None, seed=0, progress=None, split=True
 def with_split(data, split):
     """Return `data` with another assignment of splits, and the scale that its training images give tasks of numbers.
 
+    Findings that an image is in two splits at once stay only where it still is.
+
     Args:
         data: `Data`.
         split: Array `(n,)` of "train", "val", "test".
     """
     split = np.asarray(split, "<U5")
     changed = replace(data, split=split, splits_given=False, tasks=_scaled(data.tasks, data.labels, split))
-    return replace(changed, fingerprint=_fingerprint(changed))
+    return replace(changed, fingerprint=_fingerprint(changed), findings=_still_true(changed))
+
+
+def _still_true(data):
+    """Return the findings of `data`, without leaks of groups whose images are all in one split."""
+    splits_of = {}
+    for group, split in zip(data.groups, data.split.tolist(), strict=True):
+        splits_of.setdefault(group, set()).add(split)
+    straddling = {path for path, group in zip(data.paths, data.groups, strict=True) if len(splits_of[group]) > 1}
+    return [finding for finding in data.findings if finding.get("kind") != "leak" or finding["path"] in straddling]
 
 
 def fold_splits(data, folds, seed):
