@@ -242,6 +242,27 @@ def test_folds_are_judged_by_their_own_predictions(tmp_path):
     ]  # fmt: skip
 
 
+def test_mistakes_of_folds_are_explained_by_their_own_models(tmp_path):
+    import keras
+    from keras import layers
+
+    from tlkit.models.assemble import assemble
+
+    def read_model(path):
+        image = keras.Input((32, 32, 3))
+        end = layers.Conv2D(4, 3, activation="relu", kernel_initializer="ones", name="end")(image)
+        head = layers.Dense(1, kernel_initializer="ones")
+        return assemble(keras.Model(image, end), lambda x: head(layers.GlobalAveragePooling2D()(x)), Folder(path).tasks)
+
+    run, notes = make_run(tmp_path / "run", NUMBER, split="val"), Notes()
+    for k in range(2):
+        make_run(run / "folds" / str(k), {"label": Task("regression", (), 9.0 + k, 4.0 + k)}, count=4)
+    edit(run, "metrics.json", lambda m: m.update(cv=m["val"] | {"folds": 2}, primary="cv.tasks.label.mae"))
+    cards = report_of(run, read_model=read_model, listener=notes).one("ol", css="mistakes").all("li")
+    assert [len(card.all("img")) for card in cards] == [2] * 8
+    assert notes.notes == []
+
+
 def test_probabilities_views_and_sets_are_shown_where_they_are_known(tmp_path):
     page = report_of(make_run(tmp_path / "run", more={"tta": TTA, "calibration": CALIBRATION, "conformal": CONFORMAL}))
     labels = [svg.attributes["aria-label"] for svg in page.all("svg")]

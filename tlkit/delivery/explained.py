@@ -3,6 +3,7 @@
 import numpy as np
 
 from tlkit.data.augment import evaluation_view
+from tlkit.delivery.folder import Folder
 from tlkit.delivery.pictures import as_uri, overlay
 from tlkit.errors import TlkitError
 
@@ -32,7 +33,8 @@ def picture_mistakes(folder, mistakes, pictures, read_model, listener):
             by_run.setdefault(predicted.runs[mistake.row], []).append(k)
     for run, members in by_run.items():
         try:
-            maps = _maps(folder, read_model(run), [mistakes[k] for k in members], [views[k] for k in members])
+            of_run = folder if run == folder.path else Folder(run)  # numbers have another scale in each fold
+            maps = _maps(of_run, read_model(run), [mistakes[k] for k in members], [views[k] for k in members])
         except TlkitError as error:
             listener.note(f"report: mistakes are shown without Grad-CAM: {error}")
             return found
