@@ -133,6 +133,21 @@ def test_every_kind_of_task(tlkit, three_tasks, tmp_path, settings, task, what):
     assert len(found["channels"]) == 5
 
 
+def test_a_class_may_have_the_sign_between_labels_in_its_name(photo_folder, tmp_path, tiny, monkeypatch):
+    from tlkit.api import finetune_recipe
+    from tlkit.evaluation.explain import sheets
+    from tlkit.recipe import read_recipe
+
+    drawn, draw = [], sheets.draw_neighbours
+    monkeypatch.setattr(sheets, "draw_neighbours", lambda *what: drawn.append(what) or draw(*what))
+    photos = photo_folder(tmp_path / "photos", ("a|b", "c"), per_class=6)
+    run = finetune_recipe(read_recipe("default", tiny, {"stages": "probe"}), photos, out=tmp_path / "run")
+    found = explain(run, photos / "a|b" / "00.jpg", out=tmp_path / "why", parts=("neighbours",))
+    ((_, caption, _, known, neighbours, _),) = drawn
+    assert (caption, known) == ("true: a|b", [found.truth])
+    assert {label for _, label, _ in neighbours} <= {"a|b", "c"}
+
+
 def photo_only(here):
     cv2.imwrite(str(here / "a.png"), np.zeros((40, 40, 3), np.uint8))
 

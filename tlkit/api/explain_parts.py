@@ -67,7 +67,7 @@ class Explainer:
 
         for name in self._maps:
             found.maps[name] = self._map(name, subject, found.maps)
-        truth = f" (true: {_words(subject.truth)})" if subject.truth else ""
+        truth = f" (true: {_words(subject.truth, subject.answer.kind)})" if subject.truth else ""
         unit = "" if subject.answer.kind == "regression" else "log odds"
         return draw_maps(subject.view, found.maps, f"{_name(subject)}: {subject.words}{truth}", unit)
 
@@ -159,15 +159,16 @@ class Explainer:
         render, shown = self._views.evaluation().render, []
         for image, label, distance in zip(images[chosen], labels, distances, strict=True):
             found.neighbours.append({"path": data.paths[image], "label": label, "distance": float(distance)})
-            shown.append((render(int(image)), _words(label), distance))
+            shown.append((render(int(image)), _words(label, task.kind), distance))
         where = f", a {subject.split} image of the run" if subject.split else ""
         title = f"{_name(subject)}{where}; neighbours among {note}"
-        caption = f"true: {_words(subject.truth)}" if subject.truth else "true label not known"
+        caption = f"true: {_words(subject.truth, task.kind)}" if subject.truth else "true label not known"
         if task.kind == "regression":
             truth = float(subject.truth) if subject.truth else None
             return draw_number(subject.view, caption, subject.answer.value, truth, shown, subject.task, title)
         bars = list(subject.answer.probabilities.items())[:BARS]
-        return draw_neighbours(subject.view, caption, bars, subject.truth.split(JOINT), shown, title)
+        known = subject.truth.split(JOINT) if task.kind == "multilabel" else [subject.truth]
+        return draw_neighbours(subject.view, caption, bars, known, shown, title)
 
     def _maps_and_slopes(self, subject):
         """Return what `tlkit.evaluation.explain.gradients.maps_and_slopes` does; three parts need it."""
@@ -272,6 +273,6 @@ def _name(subject):
     return subject.path.replace("\\", "/").rpartition("/")[2]
 
 
-def _words(label):
+def _words(label, kind):
     """Return a label as it is shown: several labels with a plus between them."""
-    return label.replace(JOINT, " + ") or "unlabelled"
+    return (label.replace(JOINT, " + ") if kind == "multilabel" else label) or "unlabelled"
