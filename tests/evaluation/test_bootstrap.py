@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score
+from tails import expanded_tails
 
 from tlkit.evaluation.bootstrap import (
     RESAMPLES,
     average_precision_intervals,
     mean_interval,
     resampled_counts,
+    wilson_interval,
 )
 
 
@@ -47,8 +49,24 @@ def test_average_precision_intervals_are_those_of_resampled_images(ranked):
                 table[label, column] = average_precision_score(hits[drawn, label], scores[drawn, label])
     assert np.isnan(table[2]).any()  # the rare label is not in every resample
     intervals, of_mean = average_precision_intervals(hits, scores)
-    np.testing.assert_allclose(intervals, np.nanquantile(table, [0.025, 0.975], axis=1).T, rtol=1e-4)
-    np.testing.assert_allclose(of_mean, np.quantile(np.nanmean(table, axis=0), [0.025, 0.975]), rtol=1e-4)
+    tails = expanded_tails(40)
+    floors = [wilson_floor(average_precision_score(hits[:, k], scores[:, k]), hits[:, k].sum()) for k in range(3)]
+    drawn = np.nanquantile(table, tails, axis=1).T
+    np.testing.assert_allclose(intervals, union(drawn, floors), rtol=1e-4)
+    mean = np.mean([average_precision_score(hits[:, k], scores[:, k]) for k in range(3)])
+    floor = wilson_floor(mean, min(40, hits.sum()))
+    np.testing.assert_allclose(of_mean, union([np.quantile(np.nanmean(table, axis=0), tails)], [floor])[0], rtol=1e-4)
+
+
+def wilson_floor(value, trials):
+    """The interval of the nearest proportions, one not above the value and one not below it."""
+    low, high = np.floor(value * trials + 1e-9), np.ceil(value * trials - 1e-9)
+    return [wilson_interval(low, trials)[0], wilson_interval(high, trials)[1]]
+
+
+def union(one, other):
+    one, other = np.array(one), np.array(other)
+    return np.stack([np.minimum(one[:, 0], other[:, 0]), np.maximum(one[:, 1], other[:, 1])], axis=1)
 
 
 def test_the_interval_of_a_mean_agrees_with_scipy():

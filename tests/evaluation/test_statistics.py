@@ -171,8 +171,30 @@ def average_precision_coverage(n, repeats, seed=0):
     return np.mean(held, axis=0)
 
 
+@pytest.mark.parametrize("n", [30, 55])
+def test_the_average_precision_of_a_good_ranking_is_not_taken_for_certain(n):
+    """Where most samples are ranked without a fault, resampling them shows none: Wilson's interval does."""
+    random = np.random.default_rng(0)
+
+    def draw(images):
+        hits = random.random(images) < 0.3
+        return hits[:, None], (random.normal(size=images) + 3.5 * hits)[:, None]
+
+    from sklearn.metrics import average_precision_score
+
+    truth, held, faultless = average_precision_score(*draw(200_000)), [], 0
+    assert truth > 0.98
+    for _ in range(200):
+        hits, scores = draw(n)
+        ((low, high),), _ = average_precision_intervals(hits, scores)
+        held.append(low <= truth <= high)
+        faultless += scores[hits].min() > scores[~hits].max()
+    assert faultless > 20
+    assert np.mean(held) >= 0.93
+
+
 def test_average_precision_intervals_hold_the_truth():
-    """The percentile bootstrap is a little too narrow, or off centre, with few images: 90 % is what it must keep."""
+    """The bootstrap is a little too narrow, or off centre, with few images: 90 % is what it must keep."""
     coverage = average_precision_coverage(60, 120)
     assert (coverage >= 0.9 - 2.5 * np.sqrt(0.1 * 0.9 / 120)).all()
 
@@ -180,13 +202,13 @@ def test_average_precision_intervals_hold_the_truth():
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "least"), [(50, 0.89), (150, 0.91)])
 def test_average_precision_intervals_hold_the_truth_many_times(n, least):
-    """With 50 images they hold it in 0.905 to 0.91 of 800 cases."""
-    coverage = average_precision_coverage(n, 3000, seed=1)
+    """Those of average precision may be wider than need be: they reach as far as Wilson's."""
+    coverage = average_precision_coverage(n, 1500, seed=1)
     assert (coverage >= least).all()
-    assert (coverage <= 0.97).all()
+    assert coverage[2] <= 0.97  # of a gain
 
 
-@pytest.mark.parametrize(("n", "least"), [(50, 0.92), (150, 0.935)])
+@pytest.mark.parametrize(("n", "least"), [(5, 0.87), (10, 0.90), (50, 0.925), (150, 0.935)])
 def test_bootstrap_means_hold_the_truth(n, least):
     """Absolute errors of a normal distribution: their mean is sqrt(2 / pi). Of 2,000; the standard error is 0.5 %."""
     random = np.random.default_rng(0)

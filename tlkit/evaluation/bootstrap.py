@@ -1,9 +1,17 @@
-"""Intervals by the percentile bootstrap: figures of the same images, drawn anew with replacement many times."""
+"""Intervals by the bootstrap: figures of the same images, drawn anew with replacement many times.
+
+Few images vary less in resamples than in truth: the percentiles are taken farther out, as Hesterberg 2015 says. And
+figures that are nearly perfect vary hardly at all in resamples: the intervals of those of ranking and of F1 reach at
+least as far as Wilson's, as if they were a proportion.
+"""
+
+import math
 
 import numpy as np
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+EXACT = 1e-6  # a product so near a whole number is one
 CELLS = 2**20  # numbers held at once, so that they stay near the processor
 
 
@@ -20,7 +28,7 @@ def mean_interval(values):
         Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
     """
     sums = [values @ counts for counts in resampled_counts(len(values))]
-    return percentile_interval(np.concatenate(sums) / len(values))
+    return percentile_interval(np.concatenate(sums) / len(values), len(values))
 
 
 def r2_interval(labels, errors):
@@ -40,7 +48,7 @@ def r2_interval(labels, errors):
         spread = centred**2 @ counts - (centred @ counts) ** 2 / len(labels)
         varied = spread > 1e-9 * (centred**2).sum()
         drawn.append(1 - (errors**2 @ counts)[varied] / spread[varied])
-    return percentile_interval(np.concatenate(drawn))
+    return percentile_interval(np.concatenate(drawn), len(labels))
 
 
 def macro_f1_interval(hits, predicted):
@@ -64,7 +72,10 @@ def macro_f1_interval(hits, predicted):
         f1 = 2 * (both @ counts) / np.maximum(support + found @ counts, 1)
         occurring = (support > 0).sum(axis=0)
         drawn.append((np.where(support > 0, f1, 0).sum(axis=0) / np.maximum(occurring, 1))[occurring > 0])
-    return percentile_interval(np.concatenate(drawn))
+    of_class, right = hits.sum(axis=0), 2 * (hits & predicted).sum(axis=0)
+    f1 = right[of_class > 0] / (of_class + predicted.sum(axis=0))[of_class > 0]
+    trials = min(len(hits), int(of_class.sum()))
+    return _as_wide_as_wilson(percentile_interval(np.concatenate(drawn), len(hits)), f1.mean(), trials)
 
 
 def average_precision_intervals(hits, scores):
@@ -80,8 +91,14 @@ def average_precision_intervals(hits, scores):
         `(intervals, interval of the mean)`: a list of `[low, high]`, one per label, and one more.
     """
     precisions = average_precisions(hits, scores, resampled_counts(len(hits)))
-    intervals = [percentile_interval(row[~np.isnan(row)]) for row in precisions]
-    return intervals, percentile_interval(mean_over_labels(precisions))
+    as_they_are = average_precisions(hits, scores, [np.ones((len(hits), 1), np.float32)])[:, 0]
+    positives = hits.sum(axis=0)
+    intervals = [
+        _as_wide_as_wilson(percentile_interval(row[~np.isnan(row)], len(hits)), value, trials)
+        for row, value, trials in zip(precisions, as_they_are, positives, strict=True)
+    ]
+    of_mean = percentile_interval(mean_over_labels(precisions), len(hits))
+    return intervals, _as_wide_as_wilson(of_mean, as_they_are.mean(), min(len(hits), positives.sum()))
 
 
 def average_precisions(hits, scores, parts):
@@ -148,7 +165,46 @@ def _ranking(hits, scores):
     return order, positives, np.searchsorted(ascending, ascending[positives], side="right") - 1
 
 
-def percentile_interval(values):
-    """Return the 95 % interval of a figure from its values in resamples, `[low, high]`."""
+def percentile_interval(values, images):
+    """Return the 95 % interval of a figure from its values in resamples, `[low, high]`.
+
+    Args:
+        values: float `(resamples,)`.
+        images: How many images there are; of one, every resample is the same.
+
+    Reference:
+        Hesterberg 2015, https://doi.org/10.1080/00031305.2015.1089789, (the expanded
+        percentile interval).
+    """
+    from scipy.stats import norm, t
+
     tail = (1 - CONFIDENCE) / 2
+    if images > 1:
+        tail = norm.cdf(math.sqrt(images / (images - 1)) * t.ppf(tail, images - 1))
     return [float(value) for value in np.quantile(values, [tail, 1 - tail])]
+
+
+def _as_wide_as_wilson(interval, value, trials):
+    """Return an interval that holds another one, and that of the nearest proportions of so many trials."""
+    low, high = math.floor(value * trials + EXACT), math.ceil(value * trials - EXACT)
+    return [min(interval[0], wilson_interval(low, trials)[0]), max(interval[1], wilson_interval(high, trials)[1])]
+
+
+def wilson_interval(correct, total, confidence=0.95):
+    """Return the Wilson score interval of a proportion.
+
+    Args:
+        correct: Number of successes.
+        total: Number of trials, at least 1.
+        confidence: In (0, 1).
+
+    Returns:
+        `[low, high]`, in [0, 1].
+
+    Reference:
+        Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(int(correct), int(total)).proportion_ci(confidence, method="wilson")
+    return [float(interval.low), float(interval.high)]

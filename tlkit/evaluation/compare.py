@@ -220,7 +220,7 @@ def _precision_difference(hits, first, second, _task):
         "first": means[0],
         "second": means[1],
         "gain": gain,
-        "interval": percentile_interval(drawn[1] - drawn[0]),
+        "interval": percentile_interval(drawn[1] - drawn[0], n),
         "p": _randomization_p(gain, swapped[1] - swapped[0]),
     }
 

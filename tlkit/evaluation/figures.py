@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from tlkit.evaluation.bootstrap import average_precision_intervals, macro_f1_interval, mean_interval, r2_interval
+from tlkit.evaluation.bootstrap import (
+    average_precision_intervals,
+    macro_f1_interval,
+    mean_interval,
+    r2_interval,
+    wilson_interval,
+)
 from tlkit.evaluation.reliability import probability_figures
 
 THRESHOLD = 0.5  # probability from which on a label is predicted
@@ -19,26 +25,6 @@ def predicted_labels(probabilities, task):
     if task.kind == "single_label":
         return probabilities.argmax(axis=1)
     return (probabilities >= THRESHOLD).astype(np.int8)
-
-
-def wilson_interval(correct, total, confidence=0.95):
-    """Return the Wilson score interval of a proportion.
-
-    Args:
-        correct: Number of successes.
-        total: Number of trials, at least 1.
-        confidence: In (0, 1).
-
-    Returns:
-        `[low, high]`, in [0, 1].
-
-    Reference:
-        Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953
-    """
-    from scipy.stats import binomtest
-
-    interval = binomtest(int(correct), int(total)).proportion_ci(confidence, method="wilson")
-    return [float(interval.low), float(interval.high)]
 
 
 def single_label_figures(labels, probabilities, task):
