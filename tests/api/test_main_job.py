@@ -167,6 +167,9 @@ def test_what_python_chose_is_in_the_recipe(data_of, tmp_path):
     run = tlkit.finetune(model, data, stages=stages, out=tmp_path / "run")
     again = finetune_recipe(read_recipe(run.path / "recipe.toml"), data_of, out=tmp_path / "again")
     assert_same_run(run, again)
+    test = run.metrics["test"]
+    assert test["groups"] == len({data.groups[i] for i in data.indices("test")}) < test["n"]
+    assert "groups of alike ones" in (run.path / "report.html").read_text()
 
 
 def test_more_blocks_than_there_are_is_refused(data_of, tmp_path, tiny):

@@ -94,6 +94,13 @@ def score_splits(job, known, calibration):
         labels[split] = {name: values[indices] for name, values in data.labels.items()}
         uses = _uses_of_split(data, split, ["epoch", *calibration.uses], job.listener)
         metrics[split] = split_metrics(labels[split], probabilities, data.tasks, uses)
+        groups = len({data.groups[i] for i in indices})
+        if groups < len(indices):
+            metrics[split]["groups"] = groups
+            job.listener.note(
+                f"the {len(indices)} {split} images come in {groups} groups of alike ones: intervals and tests take "
+                "each image for itself, so they are too sure"
+            )
     single = {split: (labels[split], of[NONE]) for split, of in predicted.items()}
     if calibration.scalings:
         metrics["calibration"] = describe_calibration(calibration, single, data.tasks)

@@ -150,7 +150,11 @@ def task_summary(folder, name):
     if entry[key] is None:
         nothing = "every label is on all images, or on none" if entry["n_labelled"] else "no image has a label for it"
         return summary | {"sentences": [f"How well can't be said: {nothing}."]}
-    says = [_counted(folder, entry, key), _sure(entry[interval_key], key), meaning]
+    says = [
+        _counted(folder, entry, key),
+        _sure(entry[interval_key], key, folder.splits[folder.headline].get("groups")),
+        meaning,
+    ]
     says.append(_against(summary, key))
     return summary | {"bar": _bar(summary), "sentences": [sentence for sentence in says if sentence]}
 
@@ -165,13 +169,17 @@ def _counted(folder, entry, key):
     return f"Measured on {images}{unseen}."
 
 
-def _sure(bounds, key):
+def _sure(bounds, key, groups):
     if bounds is None:
         return ""
     said = Markup("The 95 % interval is {}: that is where the figure would most likely settle with ever more such "
                   "images.").format(interval(bounds, STYLE_OF[key]))  # fmt: skip
     if key != "mae" and bounds[1] - bounds[0] >= WIDE:
         said += " It is wide, because the images are few."
+    if groups:
+        said += Markup(
+            " The images come in {} groups of alike ones, which it does not allow for: it is too narrow."
+        ).format(groups)
     return said
 
 

@@ -11,6 +11,7 @@ from tlkit.models.assemble import cut, freeze, variables_by_block
 from tlkit.training.average import MovingAverage
 from tlkit.training.losses import Objective, Validation, kernel_penalty
 from tlkit.training.optimizers import BlockOptimizer
+from tlkit.training.repeatable import graphs_as_written
 from tlkit.training.rules import resolve_stage
 from tlkit.training.schedule import learning_rate
 from tlkit.training.targets import Targets
@@ -128,11 +129,16 @@ class StageTrainer:
         self.optimizer.set_learning_rate(self.learning_rate_at(step, drops) if rate is None else rate)
         self.suffix.reset_metrics()  # so that what comes back is of this batch alone, and no metric is state
         targets = self.targets.encode(batch.labels, batch.partners, batch.shares)
-        with computing_in(self.suffix, self.craft.precision):
+        with computing_in(self.suffix, self.craft.precision), self._repeatable():
             logs = self.suffix.train_on_batch(batch.features, targets, return_dict=True)
         if self.average:
             self.average.update(step)
         return float(logs["loss"]), float(logs["score"])
+
+    def _repeatable(self):
+        """Return a context in which a step gives the same bits in every process."""
+        norms = (layer for layer in self.suffix.layers if isinstance(layer, keras.layers.BatchNormalization))
+        return graphs_as_written() if any(layer.trainable for layer in norms) else contextlib.nullcontext()
 
     def evaluate(self, feature_batches, stop=None):
         """Return the `Validation` over all images of `feature_batches`, on averaged weights if there are any.
