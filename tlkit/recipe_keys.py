@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tlkit.catalog import BACKBONES
+from tlkit.catalog import BUILDABLE, NETS
 from tlkit.errors import did_you_mean
 from tlkit.tasks import KINDS, NAME
 
@@ -67,15 +67,18 @@ class DataTable(_Table):
 class BackboneTable(_Table):
     """The pretrained network."""
 
-    name: str = Field("efficientnet_lite0", description="One of `tlkit backbones`.")
+    name: str = Field("efficientnet_lite0", description="One of `tlkit backbones`, or of `tlkit nets`.")
     weights: str = Field("imagenet", description="imagenet, none, a weights file, or the folder of an earlier run.")
 
     @field_validator("name")
     @classmethod
     def _known(cls, name):
-        if name not in BACKBONES:
-            hint = did_you_mean(name, BACKBONES)
-            raise ValueError(f"must be a known backbone. Received: {name!r}.{hint} `tlkit backbones` lists them.")
+        if name not in BUILDABLE:
+            hint = did_you_mean(name, BUILDABLE)
+            raise ValueError(
+                f"must be a known backbone or net. Received: {name!r}.{hint} "
+                "`tlkit backbones` and `tlkit nets` list them."
+            )
         return name
 
 
@@ -96,16 +99,22 @@ class HeadTable(_Table):
     l1: float = Field(0.0, ge=0, description="Weight of the kernels' L1 penalty.")
     l2: float = Field(0.0, ge=0, description="Weight of the kernels' L2 penalty.")
     max_norm: float = Field(0.0, ge=0, description="Largest norm of a unit's incoming weights; 0: unlimited.")
+    original: bool = Field(
+        False, description="The top of the net's paper, in place of the keys above; for the nets of `tlkit nets`."
+    )
     custom: str = Field("", description="module:function from features to logits, in place of the keys above.")
 
     @model_validator(mode="after")
     def _nothing_idle(self):
         idle = ("l1", "l2", "max_norm") if self.logits == "cosine" and not self.hidden else ()
-        if self.custom:
-            idle = [name for name in type(self).model_fields if name not in {"custom", "init"}]
+        if self.custom or self.original:
+            idle = [name for name in type(self).model_fields if name not in {"custom", "original", "init"}]
+        if self.custom and self.original:
+            raise ValueError("`custom` and `original` name two heads; leave one out")
         for name in idle:
             if getattr(self, name) != type(self).model_fields[name].default:
-                what = "a custom head" if self.custom else "a cosine head without hidden layers"
+                what = "a cosine head without hidden layers"
+                what = "a custom head" if self.custom else "the net's original head" if self.original else what
                 raise ValueError(f"`{name}` does nothing for {what}; leave it out")
         return self
 
@@ -234,6 +243,14 @@ class Recipe(_Table):
         "is all; head: the head alone; gradual: one block more a stage; discriminative: the head, then all blocks, the "
         "lower the slower; all: all blocks from the start.",
     )
+
+    @model_validator(mode="after")
+    def _has_a_top(self):
+        if self.head.original and self.backbone.name not in NETS:
+            raise ValueError(
+                f"`head.original` needs a net of `tlkit nets`: {self.backbone.name} comes without its top. Leave it out"
+            )
+        return self
 
     @field_validator("tasks")
     @classmethod

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from keras import applications as apps
 
-from tlkit.catalog import BACKBONES, Download
+from tlkit.catalog import BACKBONES, BUILDABLE, Download
 from tlkit.errors import WeightsError
 from tlkit.models import weights as weight_files
 from tlkit.models.assemble import assemble
@@ -81,7 +81,7 @@ class Response(io.BytesIO):
 def publish(monkeypatch, content, name="vgg16", expected=None):
     """Let the catalog's URL serve `content`, with its own hash unless another is expected."""
     source = Download("https://example.org/vgg16.h5", expected or hashlib.md5(content).hexdigest())
-    monkeypatch.setitem(BACKBONES, name, BACKBONES[name]._replace(weights=source))
+    monkeypatch.setitem(BUILDABLE, name, BUILDABLE[name]._replace(weights=source))
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Response(content))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.api.explaining import explain as explain
-from tlkit.catalog import BACKBONES
+from tlkit.catalog import BUILDABLE
 from tlkit.errors import RecipeError
 from tlkit.progress import Listener
 from tlkit.recipe import check_recipe, read_recipe, set_keys
@@ -63,10 +63,11 @@ def build_model(
     """Build an ordinary flat `keras.Model` from a backbone and a new head.
 
     Args:
-        backbone: One of `tlkit backbones`.
+        backbone: One of `tlkit backbones`, or of `tlkit nets`.
         tasks: Dict of task name to `Task`, such as `data.tasks`.
         head: Function from features `(batch, height, width, features)`, a KerasTensor, to logits
-            `(batch, classes)`, or to a dict of them by task; by default pooling, dropout and one dense layer.
+            `(batch, classes)`, or to a dict of them by task; `"original"`: that of the net's paper, for `tlkit nets`;
+            by default pooling, dropout and one dense layer.
         weights: `"imagenet"`, `"none"`, the path of a weights file, or the folder of an earlier run.
         image_size: Side in pixels; by default what the backbone was made for.
         pooling, dropout, hidden, logits, init, l1, l2, max_norm: The default head's; see
@@ -90,12 +91,13 @@ def build_model(
         "l2": l2,
         "max_norm": max_norm,
     }
+    original, head = head == "original", None if head == "original" else head
     values = {
         "seed": seed,
         "tasks": {name: task.kind for name, task in tasks.items()},
         "data": {"image_size": image_size or "auto"},
         "backbone": {"name": backbone, "weights": str(weights or "none")},
-        "head": settings | {"custom": f"{head.__module__}:{head.__qualname__}" if head else ""},
+        "head": settings | {"original": original, "custom": f"{head.__module__}:{head.__qualname__}" if head else ""},
     }
     return _build(check_recipe(values, where="build_model"), tasks, head)
 
@@ -232,7 +234,7 @@ def _make_job(recipe, source, listener, cache_size=None):
     for task in data.tasks.values():
         if risk := orientation_risk(recipe.data.augment, task.classes):
             listener.note(risk)
-    ends = BACKBONES[recipe.backbone.name].block_ends
+    ends = BUILDABLE[recipe.backbone.name].block_ends
 
     def make_model(recipe, tasks):
         listener.engine_needed()
@@ -330,7 +332,7 @@ def find_head(reference):
 
 def _build(recipe, tasks, head):
     from tlkit.models.assemble import assemble
-    from tlkit.models.backbones import build_backbone
+    from tlkit.models.backbones import build_backbone, original_head
     from tlkit.models.heads import make_head
     from tlkit.training.repeatable import make_repeatable
 
@@ -339,7 +341,9 @@ def _build(recipe, tasks, head):
     backbone = build_backbone(
         recipe.backbone.name, weights=recipe.backbone.weights, image_size=None if size == "auto" else size
     )
-    settings = recipe.head.model_dump(exclude={"custom"})
+    if recipe.head.original:
+        head = original_head(recipe.backbone.name, tasks)
+    settings = recipe.head.model_dump(exclude={"custom", "original"})
     model = assemble(backbone, head or make_head(tasks, **settings), tasks)
     _recipes[model] = recipe
     return model

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.api import build_model, load_data
-from tlkit.catalog import BACKBONES
+from tlkit.catalog import BUILDABLE
 from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
 from tlkit.errors import DataError, did_you_mean
@@ -224,7 +224,7 @@ def _features(data, recipe, listener):
     from tlkit.training.store import DiskStore, MemoryStore, StoreError
 
     recipe = resolve_views(recipe, [task.kind for task in data.tasks.values()])
-    name, ends = recipe.backbone.name, BACKBONES[recipe.backbone.name].block_ends
+    name, ends = recipe.backbone.name, BUILDABLE[recipe.backbone.name].block_ends
     model = build_model(name, data.tasks, weights=recipe.backbone.weights)
     batch_size = min(recipe.data.batch_size, len(data.indices("train")) or len(data))
     chain = Chain(model, ends, data.tasks, batch_size)

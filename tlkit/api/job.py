@@ -17,7 +17,7 @@ from tlkit.api.precision import choose_precision
 from tlkit.api.report import report_job
 from tlkit.api.scoring import primary_key, score_splits
 from tlkit.api.words import describe_monitor
-from tlkit.catalog import BACKBONES
+from tlkit.catalog import BUILDABLE
 from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
 from tlkit.data.labels import label_texts
@@ -74,13 +74,14 @@ class Job:
         if recipe.data.split_seed == "auto":
             recipe.data.split_seed = recipe.seed
         if recipe.data.image_size == "auto":
-            recipe.data.image_size = BACKBONES[recipe.backbone.name].image_size
+            recipe.data.image_size = BUILDABLE[recipe.backbone.name].image_size
         num_images = len(self.data.indices("train"))
         recipe.data.batch_size = min(recipe.data.batch_size, num_images)
         recipe.tasks = {name: task.kind for name, task in self.data.tasks.items()}
         if isinstance(recipe.stages, str):
             head, size = recipe.head, recipe.data.batch_size
-            probed = head.init == "probe" and head.logits == "linear" and not head.hidden and not head.custom
+            usual = not (head.hidden or head.custom or head.original)
+            probed = head.init == "probe" and head.logits == "linear" and usual
             recipe.stages = rules.choose_stages(recipe.stages, num_images, len(self.ends), size, probed)
         recipe.stages = [rules.resolve_stage(stage) for stage in recipe.stages]
         evaluated = sum(len(self.data.indices(split)) for split in ("test", "val"))

@@ -118,14 +118,14 @@ def _prepare_preview(file, given, seed, kinds):
         if settings:
             raise click.UsageError(f"--{next(iter(settings))[5:].replace('_', '-')}: only --preview needs it; add it.")
         return None
-    from tlkit.catalog import BACKBONES
+    from tlkit.catalog import BUILDABLE
     from tlkit.recipe import DEFAULT_RECIPE, read_recipe
     from tlkit.training.rules import resolve_views
 
     overrides = [f"{key}={value}" for key, value in settings.items()]
     recipe = resolve_views(read_recipe(DEFAULT_RECIPE, overrides), kinds.values())
     policy, size = recipe.data.augment, recipe.data.image_size
-    size = BACKBONES[recipe.backbone.name].image_size if size == "auto" else size
+    size = BUILDABLE[recipe.backbone.name].image_size if size == "auto" else size
     path = Path(file or f"preview-{policy if isinstance(policy, str) else 'ops'}.png")
     from tlkit.data.augment import training_view
 

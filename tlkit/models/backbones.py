@@ -12,7 +12,7 @@ import re
 import keras
 from keras import layers, ops
 
-from tlkit.catalog import BACKBONES
+from tlkit.catalog import BUILDABLE, Net
 from tlkit.errors import TlkitError, WeightsError, did_you_mean
 from tlkit.models.efficientnet_lite import load_pytorch
 from tlkit.models.pth import read_pth
@@ -23,6 +23,8 @@ from tlkit.models.weights import count_arrays, find_backbone, find_weights, read
 CAFFE_MEAN = (123.68, 116.779, 103.939)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what JPEG and OpenCV call grey
+INK = (-0.1, 1.175)  # LeCun et al. 1998, section II.B: background and ink, so that the mean is near 0, the variance 1
 
 
 def _scale_caffe(image):
@@ -44,6 +46,23 @@ def _scale_torch(image):
     return layers.Normalization(mean=mean, variance=variance, name="scaling")(image)
 
 
+def _scale_centred(image):
+    return layers.Normalization(mean=CAFFE_MEAN, variance=(1.0, 1.0, 1.0), name="scaling")(image)
+
+
+def _grey(image):
+    weights = ops.reshape(ops.convert_to_tensor(LUMA), (1, 1, 1, 3))
+    return ops.sum(image * weights, axis=-1, keepdims=True)
+
+
+def _scale_grey(image):
+    return layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")(_grey(image))
+
+
+def _scale_ink(image):
+    return layers.Rescaling((INK[1] - INK[0]) / 255, offset=INK[0], name="scaling")(_grey(image))
+
+
 def _scale_lite(image):
     return layers.Rescaling(1 / 128, offset=-127 / 128, name="scaling")(image)
 
@@ -57,16 +76,19 @@ SCALINGS = {
     "tf": _scale_tf,
     "tf_128": _scale_tf_128,
     "torch": _scale_torch,
+    "centred": _scale_centred,
+    "grey": _scale_grey,
+    "ink": _scale_ink,
     "lite": _scale_lite,
     "efficientnet": _scale_efficientnet,
 }
 
 
 def build_backbone(name, *, weights=None, image_size=None):
-    """Build a backbone of the catalog.
+    """Build a backbone or a classic net of the catalog, without its top.
 
     Args:
-        name: One of `tlkit.catalog.BACKBONES`.
+        name: One of `tlkit.catalog.BUILDABLE`.
         weights: None or `"none"` (random), `"imagenet"`, the path of a weights file (`.weights.h5` or legacy `.h5`,
             with or without the top), or the folder of an earlier run.
         image_size: Side of the square image in pixels; None takes the catalog's.
@@ -89,23 +111,56 @@ def build_backbone(name, *, weights=None, image_size=None):
     return model
 
 
-def build_classifier(name, *, weights=None):
-    """Build a backbone with its original top: float32 RGB in [0, 255] to probabilities `(batch, 1000)`.
+def build_classifier(name, *, weights=None, image_size=None):
+    """Build a backbone or a classic net with its original top: float32 RGB in [0, 255] to probabilities.
 
     Args:
-        name: One of `tlkit.catalog.BACKBONES`.
+        name: One of `tlkit.catalog.BUILDABLE`.
         weights: As for `build_backbone`, but they must have the top.
+        image_size: As for `build_backbone`.
 
     Returns:
-        `keras.Model` at the catalog's image size.
+        `keras.Model` to `(batch, 1000)`, for a classic net to as many classes as its paper has.
 
     Raises:
+        TlkitError: If the name is unknown or the image too small.
         WeightsError: If the weights are missing, damaged, of another net, or without a top.
     """
     backbone = find_backbone(name)
-    model = _build(backbone, backbone.image_size, include_top=True)
+    model = _build(backbone, image_size or backbone.image_size, include_top=True)
     _load(model, backbone, weights)
     return model
+
+
+def original_head(name, tasks):
+    """Return the head that a classic net has in its paper.
+
+    Args:
+        name: One of `tlkit.catalog.NETS`.
+        tasks: `dict` from name to `Task`.
+
+    Returns:
+        Function from the net's feature map to a `dict` of logits `(batch, num_outputs)`.
+    """
+    top = find_function(BUILDABLE[name].top)
+    return lambda features: top(features, {task: of.num_outputs for task, of in tasks.items()})
+
+
+def auxiliary_heads(name, tasks):
+    """Return the classifiers that help a classic net to train, as a function from its model; None where it has none.
+
+    Args:
+        name: One of `tlkit.catalog.BUILDABLE`.
+        tasks: `dict` from name to `Task`.
+
+    Returns:
+        Function from the assembled `keras.Model` to a list of `dict`s of logits `(batch, num_outputs)`, or None.
+    """
+    reference = getattr(BUILDABLE[name], "auxiliaries", "")
+    if not reference:
+        return None
+    build = find_function(reference)
+    return lambda model: build(model, {task: of.num_outputs for task, of in tasks.items()})
 
 
 def block_ends(model, block_ends=None):
@@ -122,12 +177,12 @@ def block_ends(model, block_ends=None):
     Raises:
         TlkitError: If the model is unknown or has no layer of such a name.
     """
-    if block_ends is None and model.name not in BACKBONES:
+    if block_ends is None and model.name not in BUILDABLE:
         raise TlkitError(
-            f"The blocks of model {model.name!r} are unknown.{did_you_mean(model.name, BACKBONES)} "
+            f"The blocks of model {model.name!r} are unknown.{did_you_mean(model.name, BUILDABLE)} "
             "For a model of your own, pass `block_ends=[...]`."
         )
-    ends = BACKBONES[model.name].block_ends if block_ends is None else tuple(block_ends)
+    ends = BUILDABLE[model.name].block_ends if block_ends is None else tuple(block_ends)
     known = {operation.name for operation in model.operations}
     for end in ends:
         if end not in known:
@@ -140,9 +195,16 @@ def _build(backbone, image_size, include_top):
         raise TlkitError(
             f"`image_size` must be at least {backbone.smallest_image} for {backbone.name}. Received: {image_size}."
         )
-    module, _, function = backbone.builder.partition(":")
-    builder = getattr(importlib.import_module(module), function)
     image = keras.Input((image_size, image_size, 3), name="image")
+    if isinstance(backbone, Net):
+        output = find_function(backbone.body)(SCALINGS[backbone.scaling](image))
+        if include_top:
+            logits = find_function(backbone.top)(output, {"label": backbone.num_classes})["label"]
+            output = layers.Activation("softmax", name="predictions")(logits)
+        model = keras.Model(image, output, name=backbone.name)
+        _number_within(model)
+        return model
+    builder = find_function(backbone.builder)
     options = {"input_tensor": SCALINGS[backbone.scaling](image), "include_top": include_top}
     accepted = inspect.signature(builder).parameters
     if "weights" in accepted:
@@ -154,6 +216,12 @@ def _build(backbone, image_size, include_top):
     if backbone.scaling == "efficientnet":
         _set_normalization(model)
     return model
+
+
+def find_function(reference):
+    """Return the function that the catalog calls `module:function`."""
+    module, _, function = reference.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def _number_within(model):

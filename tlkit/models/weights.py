@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 
-from tlkit.catalog import BACKBONES, DEFAULT_BACKBONE, Download, Package
+from tlkit.catalog import BUILDABLE, DEFAULT_BACKBONE, Download, Package
 from tlkit.errors import WeightsError, did_you_mean
 
 PROBE_SECONDS = 4
@@ -55,6 +55,8 @@ def find_weights(name, weights, progress=None):
         return None
     if weights != "imagenet":
         return _local_file(Path(weights).expanduser())
+    if source is None:
+        raise WeightsError(f"There are no ImageNet weights of {name}: it is a net from scratch. Use --weights none.")
     if isinstance(source, Package):
         return _packaged_file(name, source)
     path = cached_file(name)
@@ -66,17 +68,18 @@ def find_weights(name, weights, progress=None):
 
 def find_backbone(name):
     """Return the catalog's entry, or raise `WeightsError` with the nearest name."""
-    if name not in BACKBONES:
+    if name not in BUILDABLE:
         raise WeightsError(
-            f"There is no backbone {name!r}.{did_you_mean(name, BACKBONES)} `tlkit backbones` lists them."
+            f"There is no backbone {name!r}.{did_you_mean(name, BUILDABLE)} `tlkit backbones` and `tlkit nets` list "
+            "what there is."
         )
-    return BACKBONES[name]
+    return BUILDABLE[name]
 
 
 def cached_file(name):
     """Return where Keras keeps (or would keep) the backbone's ImageNet weights without top."""
     home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
-    return Path(home).expanduser() / "models" / BACKBONES[name].weights.file
+    return Path(home).expanduser() / "models" / BUILDABLE[name].weights.file
 
 
 def _local_file(path):
@@ -126,7 +129,7 @@ def _verify(path, expected):
 
 def _open(name):
     """Open the connection from which the backbone's ImageNet weights can be read."""
-    source, path = BACKBONES[name].weights, cached_file(name)
+    source, path = BUILDABLE[name].weights, cached_file(name)
     try:
         return urllib.request.urlopen(source.url, timeout=PROBE_SECONDS)
     except OSError as error:  # a URLError is one, too
@@ -139,7 +142,7 @@ def _open(name):
 
 def _download(name, path, progress):
     """Download to a temporary file beside `path`, and rename it once it is known to be whole."""
-    source = BACKBONES[name].weights
+    source = BUILDABLE[name].weights
     with _open(name) as response:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
