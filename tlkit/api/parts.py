@@ -101,6 +101,7 @@ def streamed_epochs(recipe):
 
 def make_training(job):
     """Return the `tlkit.training.fit.Training` of a job whose model is there."""
+    from tlkit.models.backbones import auxiliary_heads
     from tlkit.training.features import Features
     from tlkit.training.fit import Training
     from tlkit.training.repeatable import describe_engine
@@ -130,6 +131,7 @@ def make_training(job):
         features=features,
         craft=_make_craft(recipe, counts),
         probe_views=probe_views(job),
+        auxiliaries=auxiliary_heads(recipe.backbone.name, data.tasks) if recipe.head.original else None,
     )
 
 

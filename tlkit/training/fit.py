@@ -37,13 +37,14 @@ class Training:
         features: `tlkit.training.features.Features`, or what has its methods: the batches.
         craft: `Craft`.
         probe_views: Training views of which a linear probe is fitted before the first stage; none for no probe.
+        auxiliaries: As for `tlkit.training.stage.StageTrainer`.
     """
 
-    def __init__(self, model, stages, *, ends, tasks, features, craft=None, probe_views=()):
+    def __init__(self, model, stages, *, ends, tasks, features, craft=None, probe_views=(), auxiliaries=None):
         self.model, self.ends, self.tasks = model, ends, tasks
         self.stages = [resolve_stage(stage) for stage in stages]
         self.features, self.steps_per_epoch = features, features.steps_per_epoch
-        self.craft, self.probe_views = craft or Craft(), probe_views
+        self.craft, self.probe_views, self._auxiliaries = craft or Craft(), probe_views, auxiliaries
         self.chain = None
         self._variables, self._resized, self._pretrained = {}, {}, None
         for number in range(len(self.stages)):
@@ -144,6 +145,7 @@ class Training:
             anchor=anchor,
             log_variances=state.log_variances,
             validated=self.model,
+            auxiliaries=self._auxiliaries,
         )
 
     def _start_stage(self, state):

@@ -4,6 +4,8 @@ import numpy as np
 from keras import ops
 from scipy.special import log_expit, log_softmax
 
+# Of an auxiliary classifier's loss: Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, section 5.
+AUXILIARY_WEIGHT = 0.3
 SURE = 1e-6  # a power below 1 of less has a gradient without bounds
 
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from tlkit.models.assemble import cut, freeze, variables_by_block
 from tlkit.training.average import MovingAverage
-from tlkit.training.losses import Objective, Validation, kernel_penalty
+from tlkit.training.losses import AUXILIARY_WEIGHT, Objective, Validation, kernel_penalty
 from tlkit.training.optimizers import BlockOptimizer
 from tlkit.training.repeatable import graphs_as_written
 from tlkit.training.rules import resolve_stage
@@ -70,10 +70,23 @@ class StageTrainer:
         anchor: `tlkit.training.losses.Anchor`, or None.
         log_variances: Where learned weights of the tasks' losses begin, `(tasks,)`; None for 0.
         validated: Model of the same layout on which the stage is validated, if it isn't the one that trains.
+        auxiliaries: Function from the model to a list of dicts of task to logits, KerasTensors in its graph:
+            classifiers whose losses are added while all blocks train, and that no one needs afterwards.
     """
 
     def __init__(
-        self, model, stage, *, ends, tasks, steps_per_epoch, craft=None, anchor=None, log_variances=None, validated=None
+        self,
+        model,
+        stage,
+        *,
+        ends,
+        tasks,
+        steps_per_epoch,
+        craft=None,
+        anchor=None,
+        log_variances=None,
+        validated=None,
+        auxiliaries=None,
     ):
         self.stage, self.tasks, self._steps_per_epoch = resolve_stage(stage), tasks, steps_per_epoch
         self.craft = craft = craft or Craft()
@@ -82,26 +95,29 @@ class StageTrainer:
         self.targets = Targets(tasks, craft.label_smoothing, craft.class_weights)
         self.objective = Objective(tasks, craft.loss_weights, craft.focal_gamma)
         _, suffix = cut(model, ends, depth, tasks)
-        self.suffix = _Trainee(suffix.inputs[0], suffix.output, name=suffix.name)
+        beside = auxiliaries(model) if auxiliaries and depth == len(ends) else []
+        outputs = [suffix.output, *beside] if beside else suffix.output
+        self.suffix = _Trainee(suffix.inputs[0], outputs, name=suffix.name)
         self.suffix.prepare(self.objective, anchor, craft.l1, craft.l2, log_variances)
         head, *blocks = variables_by_block(model, ends)
-        own = [self.suffix.log_variances] if self.objective.learns_weights else []
+        shipped = set(map(id, suffix.variables))
+        self._own = [variable for variable in self.suffix.variables if id(variable) not in shipped]
+        own = [variable for variable in self._own if variable.trainable]
         training = set(map(id, self.suffix.trainable_variables))
         blocks = [[v for v in block if id(v) in training] for block in ([*head, *own], *blocks)]
         self.optimizer = BlockOptimizer(self.stage, blocks)
         self.suffix.compile(self.optimizer, jit_compile=False)
         self.optimizer.build(self.suffix.trainable_variables)
         self.average = MovingAverage(suffix.variables, craft.ema) if craft.ema else None
-        self._validated, self._copies = self.suffix, []
+        self._validated, self._copies = suffix if beside else self.suffix, []
         if validated is not None and validated is not model:
             _, self._validated = cut(validated, ends, depth, tasks)
             self._copies = list(zip(self._validated.variables, suffix.variables, strict=True))
 
     @property
     def state_variables(self):
-        """All that a step changes besides the model: the optimizer's, the averages, the learned weights."""
-        own = [self.suffix.log_variances] if self.objective.learns_weights else []
-        return [*self.optimizer.variables, *(self.average.values if self.average else ()), *own]
+        """All that a step changes besides the model: the optimizer's, the averages, learned weights, auxiliaries."""
+        return [*self.optimizer.variables, *(self.average.values if self.average else ()), *self._own]
 
     @property
     def log_variances(self):
@@ -209,12 +225,15 @@ class _Trainee(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         variables = [variable for variable in self.trainable_variables if variable is not self.log_variances]
+        y_pred, *beside = y_pred if isinstance(y_pred, list) else [y_pred]
         loss = self._objective.total(y_pred, y, self.log_variances) + sum(self.losses)
+        loss = loss + AUXILIARY_WEIGHT * sum(self._objective.total(logits, y, self.log_variances) for logits in beside)
         loss = loss + kernel_penalty(variables, self._l1, self._l2)
         return loss + self._anchor.penalty(variables) if self._anchor else loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        y_pred = y_pred[0] if isinstance(y_pred, list) else y_pred
         return logs | {"score": self._objective.score(y_pred, y)}
 
 
