@@ -16,6 +16,7 @@ _PUBLIC = {
     "audit": "tlkit.api.audit",
     "load_run": "tlkit.api",
     "explain": "tlkit.api",
+    "inspect": "tlkit.api.inspecting",
     "Screen": "tlkit.cli.screen",
     "read_recipe": "tlkit.recipe",
     "Task": "tlkit.tasks",
