@@ -99,3 +99,21 @@ def test_the_json_schema_describes_every_table():
 
 def test_the_least_recipe_is_the_default_one():
     assert check_recipe({}) == Recipe()
+
+
+def test_recipes_in_a_folder_are_called_by_it():
+    assert read_recipe("small_data/l2").training.l2 == 1e-3
+    assert "small_data/l2" in recipe_names()
+    with pytest.raises(RecipeError, match="Did you mean 'small_data/l2'"):
+        read_recipe("small_data/l3")
+
+
+def test_an_original_head_needs_a_net_that_comes_with_one():
+    head = {"original": True, "init": "random"}
+    recipe = check_recipe({"backbone": {"name": "lenet5", "weights": "none"}, "head": head})
+    assert recipe.head.original
+    with pytest.raises(RecipeError, match="efficientnet_lite0 comes without its top"):
+        check_recipe({"head": head})
+    for idle in ({"dropout": 0.5}, {"custom": "my:head"}):
+        with pytest.raises(RecipeError, match=r"does nothing for the net's original head|name two heads"):
+            check_recipe({"backbone": {"name": "lenet5"}, "head": head | idle})

@@ -13,8 +13,9 @@ DEFAULT_RECIPE = "default"
 
 
 def recipe_names():
-    """Return the names of the recipes that ship with tlkit, sorted."""
-    return sorted(path.stem for path in share_folder("recipes").glob("*.toml"))
+    """Return the names of the recipes that ship with tlkit, sorted; those in a folder are called `folder/name`."""
+    folder = share_folder("recipes")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
 
 
 def read_recipe(name=DEFAULT_RECIPE, overrides=(), settings=None):
@@ -85,16 +86,17 @@ def json_schema():
 
 
 def _find(name):
-    path = Path(name)
-    if path.suffix == ".toml" or path.parent != Path():
-        if not path.is_file():
-            raise RecipeError(f"{path}: no such recipe file. Give a TOML file or one of: {', '.join(recipe_names())}")
-        return path
-    shipped = share_folder("recipes") / f"{name}.toml"
-    if not shipped.is_file():
-        hint = did_you_mean(name, recipe_names())
+    path, known = Path(name), recipe_names()
+    if str(name) in known:
+        return share_folder("recipes") / f"{name}.toml"
+    if path.suffix != ".toml" and path.parent == Path():
+        hint = did_you_mean(name, known)
         raise RecipeError(f"--recipe: no recipe is called {str(name)!r}.{hint} `tlkit recipes` lists them.")
-    return shipped
+    if not path.is_file():
+        raise RecipeError(
+            f"{path}: no such recipe file.{did_you_mean(name, known)} Give a TOML file, or a name of `tlkit recipes`."
+        )
+    return path
 
 
 def _parse_override(override):
