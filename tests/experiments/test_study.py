@@ -102,3 +102,14 @@ def test_the_folder_holds_table_chart_and_result(few_layers, tmp_path):
     assert written["environment"]["packages"]["keras"]
     assert "interval" in written["verdict"]
     assert written["claim"].startswith("Weights of the wrong size")
+
+
+def test_hidden_files_of_the_user_stay(few_layers, tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    (tmp_path / ".gitignore").write_text("runs")
+    (tmp_path / ".table-x1.tmp.csv").write_text("half of a")
+    (tmp_path / ".tlkit-images-x1").mkdir()
+    run_experiment("initialization", {"seeds": 2}, out=tmp_path)
+    assert (tmp_path / ".git" / "HEAD").is_file()
+    assert sorted(entry.name for entry in tmp_path.glob(".*")) == [".git", ".gitignore"]

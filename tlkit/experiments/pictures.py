@@ -11,6 +11,7 @@ import numpy as np
 from tlkit import run as run_folder
 from tlkit.errors import DataError
 
+LAYING_OUT = ".tlkit-images-"  # how a folder of images is called until it is whole
 EXPECTED = "Expected train/<class>/ and test/<class>/ in a folder, or in a tar.gz"
 
 
@@ -86,7 +87,7 @@ class Pool:
         if folder.is_dir():
             return
         wanted = {self._prefix[name]: name for name in wanted}
-        with tempfile.TemporaryDirectory(prefix=".images-", dir=folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=LAYING_OUT, dir=folder.parent) as temporary:
             begun = Path(temporary) / folder.name
             for parent in {str(PurePosixPath(name).parent) for name in wanted.values()}:
                 (begun / parent).mkdir(parents=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from tlkit import run as run_folder
 from tlkit.errors import RunError, TlkitError
 from tlkit.experiments import find_experiment
+from tlkit.experiments.pictures import LAYING_OUT
 from tlkit.progress import Listener
 from tlkit.recipe import check_recipe
 
@@ -180,9 +181,11 @@ def _recorded(path, name, given):
 
 
 def _clear_leftovers(path):
-    """Remove what a write that was killed left behind."""
-    for entry in [*path.glob(".*"), *path.glob("measured/.*")]:
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    """Remove what a write that was killed left behind, and nothing else that is hidden: a folder may be a checkout."""
+    for entry in [*path.glob(".*.tmp*"), *path.glob("measured/.*.tmp*")]:
+        entry.unlink()
+    for entry in path.glob(f"{LAYING_OUT}*"):
+        shutil.rmtree(entry)
 
 
 def _write(study, outcome):
