@@ -211,7 +211,9 @@ class Stage(_Table):
     decay_epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Epochs of the schedule; auto: step a third of the stage, exponential 8, plateau 3."
     )
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field(
+        "adam", description="sgd has Nesterov's momentum of 0.9."
+    )
     weight_decay: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
         "auto", description="Decoupled decay of kernels, as a share of the rate; auto: adamw 0.004, else none."
     )
