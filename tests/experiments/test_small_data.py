@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from tlkit.errors import DataError
 from tlkit.experiments import small_data
 from tlkit.experiments.study import run_experiment
 from tlkit.recipe import recipe_names
@@ -35,9 +36,18 @@ def test_gains_are_paired_by_seed(digits, tmp_path, monkeypatch):
     assert rows["augmentation"]["test over nothing, points"] == "+20.0"
     assert rows["augmentation"]["95 % interval"] == "+20.0 to +20.0"
     assert rows["nothing"]["test, %"] == "55.0"
-    assert "gets 99.0 % of them right, and 55.0 % of 60 others" in result["verdict"]
+    assert (
+        "gets 99.0 % of those right that it is fitted to (some choose the epoch), and 55.0 % of 60 others"
+        in result["verdict"]
+    )
     assert "augmentation raises it most" in result["verdict"]
     assert (tmp_path / "out" / "chart.png").stat().st_size > 10_000
+
+
+def test_digits_are_counted_for_ten_times_as_many_before_anything_is_trained(digits, tmp_path):
+    with pytest.raises(DataError, match="--images 400: 134 of class 0 are needed"):
+        run_experiment("small-data", {"data": digits, "seeds": 2, "images": 40}, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -34,10 +34,11 @@ def read_digits(path):
     return tuple(parts[:2]), tuple(parts[2:])
 
 
-def check_digits(study):
-    """Check the file, and that it has as many images as asked for."""
+def check_digits(study, most=0):
+    """Check the file, and that it has as many images as asked for, or as `most`."""
     (_, labels), _ = read_digits(study.settings["data"])
-    balanced(labels, study.settings["images"], 0)
+    for count in (study.settings["images"], most or study.settings["images"]):
+        balanced(labels, count, 0)
 
 
 def balanced(labels, count, seed):
