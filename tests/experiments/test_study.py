@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tlkit import run as run_folder
-from tlkit.errors import RunError
+from tlkit.errors import RunError, TlkitError
 from tlkit.experiments import initialization
 from tlkit.experiments.digits import balanced, shifted
 from tlkit.experiments.intervals import judged, spread
@@ -113,3 +113,9 @@ def test_hidden_files_of_the_user_stay(few_layers, tmp_path):
     run_experiment("initialization", {"seeds": 2}, out=tmp_path)
     assert (tmp_path / ".git" / "HEAD").is_file()
     assert sorted(entry.name for entry in tmp_path.glob(".*")) == [".git", ".gitignore"]
+
+
+def test_one_seed_has_no_interval_and_is_refused_at_once(few_layers, tmp_path):
+    with pytest.raises(TlkitError, match="--seeds: expected 2 or more"):
+        run_experiment("initialization", {"seeds": 1}, out=tmp_path / "out")
+    assert not few_layers

@@ -154,6 +154,8 @@ def open_study(name, options, out=None, listener=None):
         given["data"] = str(Path(given["data"]).expanduser().absolute())
     path = Path(out) if out else Path("runs") / f"experiment-{name}"
     settings = experiment.defaults | _recorded(path, name, given) | given
+    if settings["seeds"] < 2:
+        raise TlkitError(f"--seeds: expected 2 or more, for intervals over seeds. Received: {settings['seeds']}")
     if experiment.data and "data" not in settings:
         raise TlkitError(f"--data: missing. The experiment {name} needs {experiment.data}.")
     return Study(experiment, settings, path, listener or Listener())
