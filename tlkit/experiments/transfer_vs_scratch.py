@@ -2,7 +2,8 @@
 
 Transferred: a linear model of the features of EfficientNet-Lite0 with its ImageNet weights. From scratch: ResNet-20
 for images of 32 pixels. Each seed draws images of its own, and of one seed the fewer are among the more; both kinds
-get the same ones, of which tlkit holds out 15 % to choose by. The test images are the same for all.
+get the same ones, of which tlkit holds out 15 % to choose by. The test images are the same for all. From scratch, the
+number of epochs is the same for all, so few images also mean few steps: part of the lead is that of optimization.
 """
 
 import numpy as np
@@ -81,8 +82,8 @@ def _verdict(study, counts, found):
         falls = spread(gains[0] - gains[-1])
         said.append(judged(falls, f"The lead with {counts[0]} images per class exceeds that with {counts[-1]}"))
     return (
-        f"{' '.join(said)} From scratch: {study.settings['epochs']} epochs, no more tuning; the pretrained net sees "
-        f"the images of 32 pixels enlarged to {TRANSFER_SIDE}."
+        f"{' '.join(said)} From scratch: {study.settings['epochs']} epochs, so the fewer images the fewer steps, "
+        f"no more tuning; the pretrained net sees the images of 32 pixels enlarged to {TRANSFER_SIDE}."
     )
 
 
