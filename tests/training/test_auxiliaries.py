@@ -85,17 +85,28 @@ def test_a_stage_that_does_not_train_all_blocks_does_without():
         assert not isinstance(trainer.suffix.output, list)
 
 
-@pytest.mark.parametrize("steps", [1, 4])
-def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, steps):
-    whole = make_training([ALL])
+@pytest.mark.parametrize(("steps", "stages"), [(1, 1), (4, 1), (8, 3)])
+def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, steps, stages):
+    whole = make_training([ALL] * stages)
     train(whole, tmp_path / "whole")
     stop = StopRequest()
     with pytest.raises(Stopped):
-        train(make_training([ALL]), tmp_path / "cut", stop=stop, seconds=0, listener=StopAfter(steps, stop))
-    resumed = make_training([ALL])
+        train(make_training([ALL] * stages), tmp_path / "cut", stop=stop, seconds=0, listener=StopAfter(steps, stop))
+    resumed = make_training([ALL] * stages)
     from tlkit.training.checkpoint import Checkpoint
 
     state = Checkpoint(tmp_path / "cut" / "run" / "checkpoint", {"test": True}, 0).load()
     train(resumed, tmp_path / "cut", state=state)
     for one, two in zip(whole.model.variables, resumed.model.variables, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_later_stage_goes_on_with_what_they_have_learned(tmp_path):
+    built = []
+
+    def keep(model):
+        built.append(beside_block1(model))
+        return built[-1]
+
+    train(make_training([ALL, ALL], keep), tmp_path)
+    assert len(built) == 1

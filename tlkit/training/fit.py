@@ -46,7 +46,7 @@ class Training:
         self.features, self.steps_per_epoch = features, features.steps_per_epoch
         self.craft, self.probe_views, self._auxiliaries = craft or Craft(), probe_views, auxiliaries
         self.chain = None
-        self._variables, self._resized, self._pretrained = {}, {}, None
+        self._variables, self._resized, self._pretrained, self._beside = {}, {}, None, {}
         for number in range(len(self.stages)):
             self._model_of(number)  # refuses sizes that the network can't have
         if self.craft.l2_sp:
@@ -145,8 +145,14 @@ class Training:
             anchor=anchor,
             log_variances=state.log_variances,
             validated=self.model,
-            auxiliaries=self._auxiliaries,
+            auxiliaries=self._auxiliaries_of if self._auxiliaries else None,
         )
+
+    def _auxiliaries_of(self, model):
+        """Return the classifiers beside a model, the same ones in every stage: a later one goes on with them."""
+        if id(model) not in self._beside:
+            self._beside[id(model)] = self._auxiliaries(model)
+        return self._beside[id(model)]
 
     def _start_stage(self, state):
         """Build the stage's trainer and put the state into it: a resumed one, or the best epoch so far."""
