@@ -76,3 +76,16 @@ def test_layers_that_share_an_initializer_do_not_share_their_values():
         assert (model.get_layer(one).get_weights()[0] != model.get_layer(other).get_weights()[0]).all()
     assert 0.05 < np.std(model.get_layer("conv_1").get_weights()[0]) < 0.15
     assert 0.09 < np.abs(model.get_layer("fc7").get_weights()[0]).max() <= 0.1
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4, 5)])
+def test_maxout_is_the_largest_of_its_linear_functions_and_loads_bare(shape, tmp_path):
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, parts.maxout(inputs, 2, 3, "maxout"))
+    x = np.random.default_rng(0).standard_normal((7, *shape)).astype(np.float32)
+    kernel = np.asarray(model.get_layer("maxout").kernel)
+    expected = np.stack([(x @ kernel[:, 3 * unit : 3 * unit + 3]).max(axis=-1) for unit in range(2)], axis=-1)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-5)
+    model.save(tmp_path / "maxout.keras")
+    again = keras.saving.load_model(tmp_path / "maxout.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))

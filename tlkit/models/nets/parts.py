@@ -153,6 +153,28 @@ def local_response_normalization(x, name, *, neighbours=5, k=2.0, alpha=1e-4, be
     return layers.Multiply(name=name)([x, ops.power(k + alpha * neighbours * means, -beta)])
 
 
+def maxout(x, width, pieces, name, **settings):
+    """Build units that put out the largest of several linear functions of their inputs, each with weights of its own.
+
+    No net here has it in its paper; it is for heads and nets of your own.
+
+    Args:
+        x: KerasTensor `(batch, ..., channels)`; on a feature map, every position is an input of its own.
+        width: Number of units.
+        pieces: Linear functions of each.
+        name: Of the dense layer that computes them all.
+        **settings: Of that layer.
+
+    Returns:
+        KerasTensor `(batch, ..., width)`.
+
+    Reference:
+        Goodfellow et al. 2013, https://arxiv.org/abs/1302.4389, section 3.
+    """
+    linear = layers.Dense(width * pieces, name=name, **settings)(x)
+    return ops.max(ops.reshape(linear, (-1, *linear.shape[1:-1], width, pieces)), axis=-1)
+
+
 def convolve(x, filters, kernel_size, strides=1, *, groups=1, name=None):
     """Convolve as the residual nets and their heirs do: without biases, He's initializer, zeros all around.
 
