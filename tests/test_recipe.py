@@ -115,7 +115,7 @@ def test_an_original_head_needs_a_net_that_comes_with_one():
     assert recipe.head.original
     with pytest.raises(RecipeError, match="efficientnet_lite0 comes without its top"):
         check_recipe({"head": head})
-    for idle in ({"dropout": 0.5}, {"custom": "my:head"}):
+    for idle in ({"init": "zeros"}, {"dropout": 0.5}, {"custom": "my:head"}):
         with pytest.raises(RecipeError, match=r"does nothing for the net's original head|name two heads"):
             check_recipe({"backbone": {"name": "lenet5"}, "head": head | idle})
 

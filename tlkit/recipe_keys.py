@@ -111,6 +111,8 @@ class HeadTable(_Table):
             idle = [name for name in type(self).model_fields if name not in {"custom", "original", "init"}]
         if self.custom and self.original:
             raise ValueError("`custom` and `original` name two heads; leave one out")
+        if self.original and self.init == "zeros":
+            raise ValueError("`init` of zeros does nothing for the net's original head; take random")
         for name in idle:
             if getattr(self, name) != type(self).model_fields[name].default:
                 what = "a cosine head without hidden layers"
