@@ -14,8 +14,8 @@ from tlkit.evaluation.bootstrap import (
     mean_over_labels,
     percentile_interval,
     resampled_counts,
+    wilson_interval,
 )
-from tlkit.evaluation.figures import wilson_interval
 from tlkit.evaluation.metrics import headline_metric, predicted_labels
 
 SIGNIFICANT = 0.05  # p from which on two predictions are not told apart

@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from tlkit.data.labels import labelled
-from tlkit.evaluation.figures import wilson_interval
+from tlkit.evaluation.bootstrap import wilson_interval
 
 
 def fewest_images(alpha):

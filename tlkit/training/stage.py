@@ -106,6 +106,9 @@ class StageTrainer:
         training = set(map(id, self.suffix.trainable_variables))
         blocks = [[v for v in block if id(v) in training] for block in ([*head, *own], *blocks)]
         self.optimizer = BlockOptimizer(self.stage, blocks)
+        norms = (layer for layer in self.suffix.layers if isinstance(layer, keras.layers.BatchNormalization))
+        # in which a step gives the same bits in every process
+        self._graphs = graphs_as_written if any(layer.trainable for layer in norms) else contextlib.nullcontext
         self.suffix.compile(self.optimizer, jit_compile=False)
         self.optimizer.build(self.suffix.trainable_variables)
         self.average = MovingAverage(suffix.variables, craft.ema) if craft.ema else None
@@ -145,16 +148,11 @@ class StageTrainer:
         self.optimizer.set_learning_rate(self.learning_rate_at(step, drops) if rate is None else rate)
         self.suffix.reset_metrics()  # so that what comes back is of this batch alone, and no metric is state
         targets = self.targets.encode(batch.labels, batch.partners, batch.shares)
-        with computing_in(self.suffix, self.craft.precision), self._repeatable():
+        with computing_in(self.suffix, self.craft.precision), self._graphs():
             logs = self.suffix.train_on_batch(batch.features, targets, return_dict=True)
         if self.average:
             self.average.update(step)
         return float(logs["loss"]), float(logs["score"])
-
-    def _repeatable(self):
-        """Return a context in which a step gives the same bits in every process."""
-        norms = (layer for layer in self.suffix.layers if isinstance(layer, keras.layers.BatchNormalization))
-        return graphs_as_written() if any(layer.trainable for layer in norms) else contextlib.nullcontext()
 
     def evaluate(self, feature_batches, stop=None):
         """Return the `Validation` over all images of `feature_batches`, on averaged weights if there are any.
