@@ -1,6 +1,7 @@
 """What all tests share: a private home for caches, the real data where it lies beside the checkout, quick photos."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -103,3 +104,19 @@ def tiny_run(tmp_path_factory):
     ]
     recipe = read_recipe("default", TINY, {"stages": stages, "head.init": "random"})
     return finetune_recipe(recipe, write_photos(folder / "photos"), out=folder / "run")
+
+
+@pytest.fixture
+def tlkit(monkeypatch, capsys):
+    """Run a command line; return its exit status, stdout and stderr."""
+
+    from tlkit.cli import main
+
+    def run(*command):
+        monkeypatch.setattr(sys, "argv", ["tlkit", *map(str, command)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        answer = capsys.readouterr()
+        return stopped.value.code, answer.out, answer.err
+
+    return run

@@ -1,26 +1,8 @@
-"""Tiny data sets in the shapes of MNIST and CIFAR-10, and the command line."""
-
-import sys
+"""Tiny data sets in the shapes of MNIST and CIFAR-10."""
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from tlkit.cli import main
-
-
-@pytest.fixture
-def tlkit(monkeypatch, capsys):
-    """Run a command line; return its exit status, stdout and stderr."""
-
-    def run(*command):
-        monkeypatch.setattr(sys, "argv", ["tlkit", *map(str, command)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        answer = capsys.readouterr()
-        return stopped.value.code, answer.out, answer.err
-
-    return run
 
 
 @pytest.fixture(scope="session")

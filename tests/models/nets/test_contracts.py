@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from close import assert_close
 from weightless import weightless, whole_net
 
 from tlkit.catalog import BACKBONES, NETS
@@ -43,14 +44,6 @@ def net(request):
     images = np.random.default_rng(0).uniform(0, 255, (4, entry.smallest_image, entry.smallest_image, 3))
     yield entry, body, model, images.astype("float32")
     keras.backend.clear_session()
-
-
-def assert_close(received, expected):
-    """To 1e-5 of the largest value: nets with random weights put out numbers of any size."""
-    expected = np.asarray(expected)
-    assert np.isfinite(expected).all()
-    assert np.abs(expected).max() > 0
-    np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("entry", NETS.values(), ids=lambda entry: entry.name)
