@@ -10,6 +10,7 @@ from keras import ops
 from tlkit.models.assemble import cut, freeze, variables_by_block
 from tlkit.training.average import MovingAverage
 from tlkit.training.losses import AUXILIARY_WEIGHT, Objective, Validation, kernel_penalty
+from tlkit.training.norms import norms_in_one_operation
 from tlkit.training.optimizers import BlockOptimizer
 from tlkit.training.repeatable import graphs_as_written
 from tlkit.training.rules import resolve_stage
@@ -107,8 +108,7 @@ class StageTrainer:
         blocks = [[v for v in block if id(v) in training] for block in ([*head, *own], *blocks)]
         self.optimizer = BlockOptimizer(self.stage, blocks)
         norms = (layer for layer in self.suffix.layers if isinstance(layer, keras.layers.BatchNormalization))
-        # in which a step gives the same bits in every process
-        self._graphs = graphs_as_written if any(layer.trainable for layer in norms) else contextlib.nullcontext
+        self._trains_norms = any(layer.trainable for layer in norms)
         self.suffix.compile(self.optimizer, jit_compile=False)
         self.optimizer.build(self.suffix.trainable_variables)
         self.average = MovingAverage(suffix.variables, craft.ema) if craft.ema else None
@@ -148,11 +148,20 @@ class StageTrainer:
         self.optimizer.set_learning_rate(self.learning_rate_at(step, drops) if rate is None else rate)
         self.suffix.reset_metrics()  # so that what comes back is of this batch alone, and no metric is state
         targets = self.targets.encode(batch.labels, batch.partners, batch.shares)
-        with computing_in(self.suffix, self.craft.precision), self._graphs():
+        with computing_in(self.suffix, self.craft.precision), self._training_norms():
             logs = self.suffix.train_on_batch(batch.features, targets, return_dict=True)
         if self.average:
             self.average.update(step)
         return float(logs["loss"]), float(logs["score"])
+
+    @contextlib.contextmanager
+    def _training_norms(self):
+        """Return a context in which steps that train BatchNorm are fast, and the same bits in every process."""
+        if not self._trains_norms:
+            yield
+            return
+        with norms_in_one_operation(self.suffix), graphs_as_written():
+            yield
 
     def evaluate(self, feature_batches, stop=None):
         """Return the `Validation` over all images of `feature_batches`, on averaged weights if there are any.
