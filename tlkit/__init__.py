@@ -17,6 +17,7 @@ _PUBLIC = {
     "load_run": "tlkit.api",
     "explain": "tlkit.api",
     "inspect": "tlkit.api.inspecting",
+    "rank": "tlkit.api.ranking",
     "Screen": "tlkit.cli.screen",
     "read_recipe": "tlkit.recipe",
     "Task": "tlkit.tasks",

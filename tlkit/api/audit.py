@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tlkit import run as run_folder
-from tlkit.api import build_model, load_data
-from tlkit.catalog import BUILDABLE
+from tlkit.api import load_data
+from tlkit.api.pooled import pooled_features
 from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
 from tlkit.errors import DataError, did_you_mean
@@ -132,7 +132,7 @@ def audit(source, *, tasks=None, group_by="", seed=0, backbone=None, quick=False
     elif len(data) < FEWEST:
         found.not_checked = dict.fromkeys(("label_error", "outlier"), f"fewer than {FEWEST} images")
     else:
-        found.features = _features(data, recipe, listener)
+        found.features = pooled_features(data, recipe, listener)[0]
     copies, findings = found.all()
     known = [finding for finding in data.findings if not ("other" in finding and finding["kind"] in COPY_KINDS)]
     findings = [*known, *findings, *parts.file_findings(data, facts), *parts.imbalance_findings(data)]
@@ -205,44 +205,3 @@ def check_backbone(name=None):
     recipe = read_recipe(DEFAULT_RECIPE, (), {} if name is None else {"backbone.name": name})
     check_weights(recipe.backbone.name, recipe.backbone.weights)
     return recipe
-
-
-def _features(data, recipe, listener):
-    """Return the pooled features of every image in its evaluation view, float32 `(n, width)`.
-
-    They are kept split by split, as a run keeps those of its validation and test images.
-    """
-    import numpy as np
-
-    from tlkit.training.rules import resolve_views
-
-    listener.engine_needed()
-    from tlkit.data.pipeline import Views
-    from tlkit.models.chain import Chain
-    from tlkit.training.features import KeptFeatures
-    from tlkit.training.repeatable import describe_engine
-    from tlkit.training.store import DiskStore, MemoryStore, StoreError
-
-    recipe = resolve_views(recipe, [task.kind for task in data.tasks.values()])
-    name, ends = recipe.backbone.name, BUILDABLE[recipe.backbone.name].block_ends
-    model = build_model(name, data.tasks, weights=recipe.backbone.weights)
-    batch_size = min(recipe.data.batch_size, len(data.indices("train")) or len(data))
-    chain = Chain(model, ends, data.tasks, batch_size)
-    position = chain.position(0)
-    view = Views(data, image_size=chain.image_size, fit=recipe.data.fit).evaluation()
-    stores = (DiskStore(note=listener.note), MemoryStore(2 * len(data) * chain.row_bytes(position) + 2**20))
-    features = np.empty((len(data), *chain.row_shape(position)), np.float32)
-    for split in data.counts():
-        pool = data.indices(split)
-        for store in stores:
-            kept = KeptFeatures(store, chain, view, data, pool, describe_engine())
-            try:
-                for _ in kept.ensure([position], position, listener):
-                    pass
-                features[pool] = kept.rows(position, pool)
-                break
-            except StoreError as error:
-                if store is stores[-1]:
-                    raise
-                listener.note(f"features: not kept: {error}")
-    return features.reshape(len(data), -1)

@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "Say whether runs differ, on the images that all of them held out.",
     "explain": "Show why a run says what it says of an image.",
     "report": "Write a run's report anew, or put several runs side by side.",
+    "rank": "Say which backbone suits a folder of images, from one feature pass each.",
     "lr-find": "Find the learning rates that make a stage's loss fall.",
     "audit": "Say what is wrong with a folder of images.",
     "backbones": "List the pretrained networks.",

@@ -36,6 +36,14 @@ def check_weights(name, weights):
         find_weights(name, weights)
 
 
+def at_hand(name):
+    """Tell whether a backbone's ImageNet weights are here already: nothing is downloaded, nothing read."""
+    source = find_backbone(name).weights
+    if isinstance(source, Package):
+        return _in_package(source) is not None
+    return source is not None and cached_file(name).is_file()
+
+
 def find_weights(name, weights, progress=None):
     """Find the file to read; ImageNet's is downloaded where it isn't here yet.
 
@@ -101,12 +109,17 @@ def _local_file(path):
 
 
 def _packaged_file(name, package):
-    """Find a file of an installed package without importing the package."""
-    spec = importlib.util.find_spec(package.module)
-    path = Path(spec.origin).parent / package.file if spec and spec.origin else None
-    if path is None or not path.is_file():
+    path = _in_package(package)
+    if path is None:
         raise WeightsError(f"The ImageNet weights of {name} come in a package that is not installed: {package.install}")
     return path
+
+
+def _in_package(package):
+    """Find a file of an installed package without importing the package; None where it isn't there."""
+    spec = importlib.util.find_spec(package.module)
+    path = Path(spec.origin).parent / package.file if spec and spec.origin else None
+    return path if path is not None and path.is_file() else None
 
 
 def _verify(path, expected):

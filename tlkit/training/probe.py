@@ -82,7 +82,7 @@ def fit_probe(features, labels, task, val_features, val_labels, *, class_weights
     with threadpool_limits(1, "blas"):
         basis = _Basis(features[chosen])
         scores, val_scores = basis.scores(features[chosen]), basis.scores(val_features[val_known])
-        targets, val_targets = _targets(labels[chosen], task), _targets(val_labels[val_known], task)
+        targets, val_targets = encode_targets(labels[chosen], task), encode_targets(val_labels[val_known], task)
         path = _Path(task, scores, targets, weights, basis.variances)
         best, stale = None, 0
         for strength in sorted(strengths, reverse=True):
@@ -105,7 +105,7 @@ def _known(labels, task):
     return labels >= 0 if task.kind == "single_label" else (labels >= 0).all(axis=1)
 
 
-def _targets(labels, task):
+def encode_targets(labels, task):
     """Return what the outputs are compared with: float64 `(images, num_outputs)`."""
     if task.kind == "single_label":
         return np.eye(len(task.classes))[labels]
