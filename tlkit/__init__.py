@@ -18,6 +18,7 @@ _PUBLIC = {
     "explain": "tlkit.api",
     "inspect": "tlkit.api.inspecting",
     "rank": "tlkit.api.ranking",
+    "tune": "tlkit.api.tuning",
     "Screen": "tlkit.cli.screen",
     "read_recipe": "tlkit.recipe",
     "Task": "tlkit.tasks",

@@ -48,6 +48,9 @@ class DataTable(_Table):
         ge=0,
         description="Training views of each image while layers are frozen, in turn; 0: a fresh one every epoch.",
     )
+    view_seed: Annotated[int, Field(ge=0, lt=2**32)] | Literal["auto"] = Field(
+        "auto", description="Seed of the training views; auto: seed. Runs that share it share the views' features."
+    )
     mixup: float = Field(0.0, ge=0, description="Alpha of mixup's beta distribution; 0: off.")
     cutmix: float = Field(
         0.0, ge=0, description="Alpha of CutMix's beta distribution; 0: off. With mixup, each batch takes one of them."
@@ -226,6 +229,22 @@ class Stage(_Table):
     )
 
 
+class Span(_Table):
+    """A range of numbers to search: whole ones, if both ends are."""
+
+    min: int | float = Field(description="The smallest value.")
+    max: int | float = Field(description="The largest value.")
+    log: bool = Field(False, description="Whether each factor is as likely as any other, as for learning rates.")
+
+    @model_validator(mode="after")
+    def _in_order(self):
+        if not self.min < self.max:
+            raise ValueError(f"max must be above min. Received: {self.min} to {self.max}")
+        if self.log and self.min <= 0:
+            raise ValueError(f"log needs a min above 0. Received: {self.min}")
+        return self
+
+
 class Recipe(_Table):
     """Everything that decides how a model is trained; two equal resolved recipes give equal bits on equal data."""
 
@@ -246,6 +265,12 @@ class Recipe(_Table):
         description="The stages, or how they are chosen: auto, by the number of images; probe: none, the linear probe "
         "is all; head: the head alone; gradual: one block more a stage; discriminative: the head, then all blocks, the "
         "lower the slower; all: all blocks from the start.",
+    )
+
+    tune: dict[str, Span | Annotated[list[Any], Field(min_length=1)]] = Field(
+        {},
+        description="For `tlkit tune`: recipe keys, and for each the values to choose from, or {min, max, log}. It "
+        "decides nothing else.",
     )
 
     @model_validator(mode="after")
@@ -281,4 +306,4 @@ class Recipe(_Table):
 
     def to_toml(self):
         """Return the recipe as a TOML document that `read_recipe` reads back to an equal recipe."""
-        return tomli_w.dumps(self.model_dump(mode="python"))
+        return tomli_w.dumps(self.model_dump(mode="python", exclude=None if self.tune else {"tune"}))

@@ -65,9 +65,7 @@ def main(source, backbones, weights, folds, settings, out):
         found, seconds = timed(words, Path(temporary) / "cache")
         ranked = json.loads(found)["backbones"]
         paths = dict(text.split("=", 1) for text in weights)
-        print(
-            "| backbone | probe | log loss | LogME | s | fine-tuned | 95 % interval | s |\n|---|---|---|---|---|---|---|---|"
-        )
+        print("| backbone | probe | log loss | LogME | s | fine-tuned | 95 % interval | s |\n" + "|---" * 8 + "|")
         after = []
         for one in ranked:
             name = one["backbone"]

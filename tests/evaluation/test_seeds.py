@@ -88,3 +88,12 @@ def test_predictions_that_are_all_alike_are_the_same():
     assert (same.gain, same.p, same.interval) == (0, 1, [0, 0])
     opposite = compare_groups(labels, [never, alike], CLASSES)[1].difference
     assert (opposite.gain, opposite.p) == (1, 2 / 2**6)
+
+
+def test_what_sums_in_another_order_come_to_is_no_gain():
+    """Three runs against two, all of them right on the same five of seven images."""
+    labels = np.zeros(7, np.int32)
+    right = np.arange(7) >= 2
+    for outputs in (answers(right), answers(np.ones(7))):
+        _, b = compare_groups(labels, [[outputs] * 3, [outputs] * 2], CLASSES)
+        assert (b.difference.gain, b.difference.p) == (0.0, 1.0)

@@ -46,7 +46,8 @@ class Job:
         plan, store: What is kept of the frozen layers' features, and where; once `open` has chosen.
         cache_size: Bytes that the store on disk may take; None for its default.
         pool: int64 array of the images that runs with the same store share, as folds do; None for the run's own.
-        resume_path: What a user gives to `--resume`: the run's folder, or that of the run whose fold it is.
+        resume_path: What a user gives to `--resume`: the run's folder, or that of the run or search it is part of.
+        command: Which command that is.
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class Job:
     cache_size: int | None = None
     pool: object = None
     resume_path: Path | None = None
+    command: str = "finetune"
 
     def resolve(self):
         """Return the job with every automatic choice made, so that its recipe repeats it wherever it is read.
@@ -73,6 +75,8 @@ class Job:
         recipe.tasks = {name: task.kind for name, task in self.data.tasks.items()}
         if recipe.data.split_seed == "auto":
             recipe.data.split_seed = recipe.seed
+        if recipe.data.view_seed == "auto":
+            recipe.data.view_seed = recipe.seed
         if recipe.data.image_size == "auto":
             recipe.data.image_size = BUILDABLE[recipe.backbone.name].image_size
         num_images = len(self.data.indices("train"))
@@ -167,11 +171,25 @@ class Job:
         run.data = self.data
         return run
 
+    def run_trial(self):
+        """Train, and write what the folder of a search's trial holds: no model, no predictions, no report.
+
+        Returns:
+            The row of the epoch, or of the probe, that validated best: `stage`, `epoch`, `val_loss`, `val_accuracy`.
+        """
+        metrics = self.path / run_folder.METRICS
+        if not metrics.is_file():
+            _record_environment(self)
+            state, _ = _train(self)
+            run_folder.write_json(metrics, {"primary": "val.loss", "val": _choice(state.best)})
+        shutil.rmtree(self.path / run_folder.CHECKPOINT, ignore_errors=True)
+        return run_folder.read_json(metrics)["val"]
+
     @property
     def resume_command(self):
         """What a user types to go on with the run."""
         size = "" if self.cache_size is None else f" --cache-size {self.cache_size}"
-        return f"tlkit finetune --resume --out {shlex.quote(str(self.resume_path))}{size}"
+        return f"tlkit {self.command} --resume --out {shlex.quote(str(self.resume_path))}{size}"
 
     def views(self):
         """Return the `tlkit.data.pipeline.Views` in which the recipe shows the images."""
@@ -185,7 +203,7 @@ class Job:
             augment=settings.augment,
             count=settings.views or None,
             fresh=[number for number, stage in enumerate(epochs) if stage.unfreeze in {"all", len(self.ends)}],
-            seed=self.recipe.seed,
+            seed=self.recipe.data.view_seed,
         )
 
 
@@ -204,14 +222,8 @@ def _make_folder(path, recipe, data):
 
 
 def _execute(job, estimate):
-    from tlkit.training.repeatable import describe_device, make_repeatable
-
     started = time.monotonic()
-    make_repeatable(job.recipe.seed)
-    device, threads = describe_device()
-    if not (job.path / run_folder.ENVIRONMENT).exists():
-        environment = run_folder.describe_environment(job.recipe.seed, threads) | {"device": device}
-        run_folder.write_json(job.path / run_folder.ENVIRONMENT, environment)
+    _record_environment(job)
     state, training = _train(job)
     evaluation_started = time.monotonic()
     job, calibration = calibrate(job, training.chain)
@@ -238,6 +250,17 @@ def _execute(job, estimate):
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
+def _record_environment(job):
+    """Make the engine repeatable, and write what it is."""
+    from tlkit.training.repeatable import describe_device, make_repeatable
+
+    make_repeatable(job.recipe.seed)
+    device, threads = describe_device()
+    if not (job.path / run_folder.ENVIRONMENT).exists():
+        environment = run_folder.describe_environment(job.recipe.seed, threads) | {"device": device}
+        run_folder.write_json(job.path / run_folder.ENVIRONMENT, environment)
+
+
 def _train(job):
     from tlkit.training.checkpoint import Checkpoint, TrainingState
     from tlkit.training.fit import weights_hash
@@ -254,6 +277,7 @@ def _train(job):
     recorder = _Recorder(job.path)
     with deferred_signals() as stop:
         state = checkpoint.load() or TrainingState()
+        job.listener.training_resumed(state.history)
         training.run(state, checkpoint=checkpoint, listener=job.listener, stop=stop, on_epoch=recorder)
     recorder.write_history(state)
     run_folder.write_json(

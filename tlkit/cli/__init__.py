@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": "Show why a run says what it says of an image.",
     "report": "Write a run's report anew, or put several runs side by side.",
     "rank": "Say which backbone suits a folder of images, from one feature pass each.",
+    "tune": "Search for better settings, and say whether they are better.",
     "lr-find": "Find the learning rates that make a stage's loss fall.",
     "audit": "Say what is wrong with a folder of images.",
     "backbones": "List the pretrained networks.",

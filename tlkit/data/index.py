@@ -156,6 +156,29 @@ def with_split(data, split):
     return replace(changed, fingerprint=_fingerprint(changed), findings=_still_true(changed))
 
 
+def subset(data, indices):
+    """Return `data` with some of its images only, in the splits that they have.
+
+    Args:
+        data: `Data`.
+        indices: int array of positions, ascending.
+    """
+    kept = np.asarray(indices).tolist()
+    images = data.images
+    if images is not None:
+        images = images[kept] if isinstance(images, np.ndarray) else [images[i] for i in kept]
+    some = replace(
+        data,
+        paths=tuple(data.paths[i] for i in kept),
+        images=images,
+        labels={name: values[kept] for name, values in data.labels.items()},
+        split=data.split[kept],
+        groups=tuple(data.groups[i] for i in kept),
+        sha256=tuple(data.sha256[i] for i in kept),
+    )
+    return replace(some, fingerprint=_fingerprint(some), findings=_still_true(some))
+
+
 def _still_true(data):
     """Return the findings of `data`, without leaks of groups whose images are all in one split."""
     splits_of = {}

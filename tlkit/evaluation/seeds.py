@@ -9,6 +9,8 @@ from tlkit.evaluation.bootstrap import average_precisions, mean_over_labels, res
 from tlkit.evaluation.compare import Difference
 from tlkit.evaluation.metrics import headline_metric, predicted_labels
 
+ROUNDING = 1e-9  # of a gain: less is what sums come to that should be equal
+
 
 @dataclass(frozen=True)
 class GroupFigures:
@@ -70,6 +72,7 @@ def compare_groups(labels, groups, task):
             freedom=freedom,
         )
         gain = sign * float(weights @ values)
+        gain = 0.0 if abs(gain) < ROUNDING else gain
         means = {"first": float(values[one].mean()), "second": float(values[other].mean())}
         tested = both.test(gain, len(labels))
         difference = Difference(headline_metric(task.kind)[0], len(labels), **means, gain=gain, **tested)
@@ -99,7 +102,7 @@ class _Variance:
 
         by_seeds = max(0.0, self.between - self.by_images)
         total = self.images + by_seeds
-        if not total:  # every image says the same: a sign test is what remains
+        if total < ROUNDING**2:  # every image says the same: a sign test is what remains
             return {"interval": [gain, gain], "p": min(1.0, 2.0 ** (1 - n)) if gain else 1.0}
         spread = self.images**2 / max(1, n - 1) + (self.between**2 / self.freedom if by_seeds else 0)
         freedom, error = total**2 / spread, total**0.5

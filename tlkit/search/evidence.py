@@ -23,7 +23,8 @@ def log_evidence(features, targets):
 
     Reference:
         You, Liu, Wang & Long 2021, "LogME: practical assessment of pre-trained models for transfer learning",
-        https://arxiv.org/abs/2102.11005, equation 2; the largest value, which its algorithm 1 comes to step by step, is searched for.
+        https://arxiv.org/abs/2102.11005, equation 2. The largest value, to which its algorithm 1 comes step by step, is
+        searched for.
     """
     features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
     targets = targets[:, targets.any(axis=0)]  # of a class that nothing belongs to, zeros have an infinite density

@@ -1,0 +1,223 @@
+"""A search as a whole: what its trials see, what a kill costs, what fails and what is given up."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import tlkit
+from tlkit.api import tuning
+from tlkit.api.job import Job
+from tlkit.errors import RecipeError, RunError, TlkitError
+from tlkit.recipe import read_recipe
+from tlkit.search.trials import Trials
+
+RANGES = {"head.dropout": {"min": 0.0, "max": 0.6}, "stages.0.learning_rate": {"min": 1e-4, "max": 1e-1, "log": True}}
+
+
+@pytest.fixture(scope="module")
+def photos(photo_folder, tmp_path_factory):
+    return photo_folder(tmp_path_factory.mktemp("tune") / "photos", per_class=24)
+
+
+def make_recipe(**changes):
+    """LeNet-5's blocks, frozen at random, under a new head: the search is quick, and there is something to gain."""
+    values = {
+        "data.image_size": 32,
+        "backbone": {"name": "lenet5", "weights": "none"},
+        "head.init": "random",
+        "stages": [{"unfreeze": 0, "epochs": 4, "learning_rate": 1e-4}],
+        "tune": RANGES,
+        "evaluation.tta": "none",
+    }
+    return read_recipe("default", (), values | changes)
+
+
+def search(photos, out, recipe=None, **settings):
+    settings = {"trials": 4, "seeds": 0} | settings
+    return tlkit.tune(recipe or make_recipe(), photos, out=out, **settings)
+
+
+def journal(path):
+    return [json.loads(line) for line in (Path(path) / "journal.jsonl").read_text().splitlines()]
+
+
+def answers(path):
+    """What came of each trial, but for the seconds."""
+    return {line["told"]: line["answer"] | {"seconds": 0} for line in journal(path) if "told" in line}
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    return search(photos, tmp_path_factory.mktemp("tune") / "whole", seeds=2)
+
+
+def test_the_best_recipe_is_that_of_the_best_trial(whole):
+    trials = whole.result["trials"]
+    assert [trial["trial"] for trial in trials] == [0, 1, 2, 3]
+    best = max(trials, key=lambda trial: trial["score"])
+    assert whole.result["best"] == best["trial"]
+    assert best["score"] > whole.result["own_score"]
+    recipe = read_recipe(whole.recipe)
+    assert recipe.head.dropout == best["settings"]["head.dropout"]
+    assert recipe.stages[0].learning_rate == best["settings"]["stages.0.learning_rate"]
+    assert recipe.tune == {}
+
+
+def test_a_trial_is_a_run_folder_that_knows_no_test_image(whole):
+    for number in range(4):
+        folder = whole.path / "trials" / f"{number:03}"
+        with (folder / "splits.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert {row["split"] for row in rows} == {"train", "val"}
+        recipe = read_recipe(folder / "recipe.toml")
+        assert (recipe.seed, recipe.data.split_seed, recipe.data.view_seed) == (number, 0, 0)
+        row = json.loads((folder / "metrics.json").read_text())["val"]
+        assert whole.result["trials"][number]["score"] == -row["val_loss"]
+        assert not (folder / "checkpoint").exists()
+
+
+def test_both_settings_are_compared_on_the_test_images_with_several_seeds(whole):
+    task = whole.result["comparison"]["tasks"]["label"]
+    assert [one["runs"] for one in task["recipes"]] == [["default-0", "default-1"], ["best-0", "best-1"]]
+    assert whole.result["comparison"]["split"] == "test"
+    assert whole.result["comparison"]["used_for"] == []
+    assert whole.result["verdict"].startswith("tuning ")
+    assert "on 7 test images, 2 seeds each, p " in whole.result["verdict"]
+
+
+def test_trials_share_the_feature_pass(photos, tmp_path, monkeypatch):
+    from tlkit.training.features import KeptFeatures
+
+    computed, compute = [], KeptFeatures._compute
+
+    def count(self, positions, numbers, threads):
+        computed.append(numbers)
+        return compute(self, positions, numbers, threads)
+
+    monkeypatch.setattr(KeptFeatures, "_compute", count)
+    recipe = make_recipe(backbone={"name": "efficientnet_lite0"})
+    passes = []
+    for trials in (1, 3):
+        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / f"cache of {trials}"))
+        search(photos, tmp_path / str(trials), recipe, trials=trials)
+        passes.append(len(computed))
+        computed.clear()
+    assert passes[0] == passes[1] > 0
+
+
+@pytest.mark.parametrize("epoch", [1, 6])
+def test_a_stopped_search_goes_on_where_it_was(photos, whole, tmp_path, monkeypatch, epoch):
+    """Stopped within the first or the second trial; no finished one is made again, and the answers are the same."""
+    out, seen, heard = tmp_path / "stopped", [], tuning._Curve.epoch_done
+
+    def stop(self, row, is_best):
+        seen.append(row)
+        if len(seen) == epoch:
+            raise KeyboardInterrupt
+        heard(self, row, is_best)
+
+    monkeypatch.setattr(tuning._Curve, "epoch_done", stop)
+    with pytest.raises(KeyboardInterrupt):
+        search(photos, out, seeds=2)
+    assert len(answers(out)) == (epoch - 1) // 4
+    made = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/metrics.json")}
+    monkeypatch.setattr(tuning._Curve, "epoch_done", heard)
+    again = search(photos, out, seeds=2, resume=True)
+    assert answers(out) == answers(whole.path)
+    assert again.result["comparison"]["tasks"] == whole.result["comparison"]["tasks"]
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_a_finished_search_is_not_done_again(photos, whole, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("all of it is there")
+
+    monkeypatch.setattr("tlkit.api.job._train", refuse)
+    recipe, source, settings = tuning.recorded_settings(whole.path)
+    again = tlkit.tune(recipe, source, **settings, out=whole.path, resume=True)
+    assert again.result == whole.result
+
+
+def test_a_trial_that_fails_is_recorded_and_stops_nothing(photos, tmp_path, monkeypatch):
+    run_trial = Job.run_trial
+
+    def fail(self):
+        if self.path.name == "001":
+            raise ZeroDivisionError("as planned")
+        return run_trial(self)
+
+    monkeypatch.setattr(Job, "run_trial", fail)
+    found = search(photos, tmp_path / "failing")
+    assert [trial["status"] for trial in found.result["trials"]] == ["done", "failed", "done", "done"]
+    assert found.result["trials"][1]["reason"] == "ZeroDivisionError: as planned"
+    assert "as planned" in (tmp_path / "failing" / "trials" / "001" / "error.txt").read_text()
+
+
+def test_a_search_of_which_every_trial_fails_says_so(photos, tmp_path, monkeypatch):
+    run_trial = Job.run_trial
+
+    def fail(self):
+        if self.path.name != "own":
+            raise ZeroDivisionError("as planned")
+        return run_trial(self)
+
+    monkeypatch.setattr(Job, "run_trial", fail)
+    with pytest.raises(TlkitError, match=r"no trial came to its end\. The first: ZeroDivisionError: as planned"):
+        search(photos, tmp_path / "failing", trials=2)
+
+
+def test_a_hopeless_trial_is_given_up(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trials, "is_hopeless", lambda _, number, curve, epochs: number == 1 and len(curve) == 2)
+    found = search(photos, tmp_path / "pruned", trials=3)
+    trial = found.result["trials"][1]
+    assert (trial["status"], trial["reason"], len(trial["curve"])) == ("pruned", "below the median after epoch 2", 2)
+    assert found.result["best"] != 1
+    assert len((tmp_path / "pruned" / "trials" / "001" / "history.csv").read_text().splitlines()) <= 3
+
+
+def test_nothing_gained_is_said_and_the_recipe_stays(photos, tmp_path, monkeypatch):
+    run_trial = Job.run_trial
+
+    def worsen(self):
+        row = run_trial(self)
+        return row if self.path.name == "own" else row | {"val_loss": 99.0}
+
+    monkeypatch.setattr(Job, "run_trial", worsen)
+    found = search(photos, tmp_path / "worse", trials=2, seeds=2)
+    assert found.result["best"] is None
+    assert found.result["verdict"].startswith("tuning gained nothing: no trial validated better")
+    assert read_recipe(found.recipe).stages == make_recipe().stages
+    assert "comparison" not in found.result
+
+
+@pytest.mark.parametrize(
+    ("ranges", "text"),
+    [
+        ({"head.dropuot": [0.1]}, r"`tune.head.dropuot`: 0.1 can't be taken: .*Did you mean 'dropout'"),
+        ({"head.dropout": {"min": 0.0, "max": 1.5}}, r"`tune.head.dropout`: 1.5 can't be taken"),
+        ({"stages.3.epochs": [1]}, r"`tune.stages.3.epochs`: 1 can't be taken"),
+    ],
+)
+def test_impossible_ranges_are_refused_before_anything_is_written(photos, tmp_path, ranges, text):
+    with pytest.raises(RecipeError, match=text):
+        search(photos, tmp_path / "refused", make_recipe(tune=ranges))
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    "span", [{"min": 1, "max": 1}, {"min": 2, "max": 1}, {"min": 0.0, "max": 1.0, "log": True}, [], {"min": 1}]
+)
+def test_ranges_that_are_none_are_refused(span):
+    with pytest.raises(RecipeError, match=r"tune\.head\.dropout"):
+        make_recipe(tune={"head.dropout": span})
+
+
+def test_another_search_in_the_folder_is_refused(photos, whole):
+    with pytest.raises(RunError, match="differs in trials, seeds"):
+        search(photos, whole.path, trials=9, resume=True)
+    with pytest.raises(RunError, match="add --resume to continue it"):
+        search(photos, whole.path)
+    with pytest.raises(RunError, match="differs in data, recipe"):
+        search(photos, whole.path, make_recipe(seed=3), seeds=2, resume=True)

@@ -1,0 +1,99 @@
+"""A search that is left and taken up again, and the trials that are given up."""
+
+import pytest
+
+from tlkit.errors import RunError
+from tlkit.recipe_keys import Span
+from tlkit.search.journal import Journal
+from tlkit.search.oracles import Oracle
+from tlkit.search.trials import Answer, Trials
+
+RANGES = {"head.dropout": Span(min=0.0, max=0.8), "head.pooling": ["avg", "max"]}
+
+
+def open_trials(folder, kind="hyperband", seed=0):
+    return Trials(Oracle(kind, RANGES, 8, seed, epochs=9), Journal(folder / "journal.jsonl"))
+
+
+def answer_of(proposal):
+    return Answer("done", -proposal.settings["head.dropout"], [0.1] * (proposal.epochs or 3))
+
+
+def work(trials, count=None):
+    while count is None or count > 0:
+        if (proposal := trials.next()) is None:
+            return
+        trials.answer(proposal.number, answer_of(proposal))
+        count = None if count is None else count - 1
+
+
+@pytest.mark.parametrize("kind", ["random", "hyperband"])
+@pytest.mark.parametrize("stopped_after", [0, 3, 7])
+def test_a_search_taken_up_again_is_that_which_was_never_left(tmp_path, kind, stopped_after):
+    """It is left with one trial asked for and not answered: that one is worked on again, and no other."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "left").mkdir()
+    whole = open_trials(tmp_path / "whole", kind)
+    work(whole)
+    left = open_trials(tmp_path / "left", kind)
+    work(left, stopped_after)
+    cut_short = left.next()
+    again = open_trials(tmp_path / "left", kind)
+    assert again.answers == left.answers
+    assert again.next() == cut_short
+    again.answer(cut_short.number, answer_of(cut_short))
+    work(again)
+    assert again.proposals == whole.proposals
+    assert again.answers == whole.answers
+    assert again.best == whole.best == max(range(8), key=lambda n: (whole.answers[n].score, -n))
+
+
+def test_another_oracle_is_refused(tmp_path):
+    work(open_trials(tmp_path), 2)
+    with pytest.raises(RunError, match="trial 0: the oracle proposes"):
+        open_trials(tmp_path, seed=5)
+
+
+def test_a_lost_trial_is_given_out_again_before_any_other(tmp_path):
+    trials = open_trials(tmp_path, "random")
+    first, second = trials.next(), trials.next()
+    trials.again(first.number)
+    assert trials.next() == first
+    assert trials.next().number == second.number + 1
+
+
+def test_a_failed_trial_is_never_the_best(tmp_path):
+    trials = open_trials(tmp_path, "random")
+    for status, score in (("failed", None), ("pruned", 5.0), ("done", 1.0), ("done", 1.0)):
+        trials.answer(trials.next().number, Answer(status, score))
+    assert trials.best == 2
+
+
+def make_known(tmp_path, curves):
+    trials = open_trials(tmp_path, "random")
+    for curve in curves:
+        trials.answer(trials.next().number, Answer("done", curve[-1], curve))
+    return trials, trials.next().number
+
+
+def test_a_trial_below_the_median_is_hopeless_from_a_third_of_its_epochs_on(tmp_path):
+    trials, number = make_known(tmp_path, [[0.1 * n, 0.2 * n, 0.3 * n, 0.3 * n] for n in range(1, 6)])
+    assert trials.is_hopeless(number, [0.0, 0.59], 4)  # the median of the second epoch is 0.6
+    assert not trials.is_hopeless(number, [0.0, 0.61], 4)
+    assert not trials.is_hopeless(number, [0.0], 4)
+    assert not trials.is_hopeless(number, [0.0, 0.0, 0.0, 0.0], 4)  # it is over anyway
+
+
+def test_few_curves_and_later_ones_condemn_nobody(tmp_path):
+    trials, number = make_known(tmp_path, [[1.0] * 4] * 4)
+    assert not trials.is_hopeless(number, [0.0, 0.0], 4)
+    later = trials.next().number
+    trials.answer(later, Answer("done", 1.0, [1.0] * 4))
+    assert not trials.is_hopeless(number, [0.0, 0.0], 4)
+    assert trials.is_hopeless(trials.next().number, [0.0, 0.0], 4)
+
+
+def test_shorter_trials_say_nothing_of_epochs_that_they_did_not_have(tmp_path):
+    trials, number = make_known(tmp_path, [[1.0, 1.0]] * 5)
+    assert trials.is_hopeless(number, [0.0, 0.0], 6)
+    assert not trials.is_hopeless(number, [0.0, 0.0, 0.0], 6)

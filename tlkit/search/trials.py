@@ -1,0 +1,118 @@
+"""The bookkeeping of a search: what was asked and answered, what is still out, which trial is hopeless."""
+
+import statistics
+from dataclasses import dataclass, field
+
+from tlkit.errors import RunError
+from tlkit.search.oracles import WAIT, Proposal
+
+DONE, PRUNED, FAILED = "done", "pruned", "failed"
+LEAST_CURVES = 5  # trials that must have come as far before one is measured against them
+LEAST_SHARE = 1 / 3  # of its epochs that a trial is given in any case
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a trial.
+
+    Attributes:
+        status: `"done"`, `"pruned"` or `"failed"`.
+        score: The validation figure that is to be high; None where it failed.
+        curve: The best score up to each epoch, from the first on.
+        seconds: How long it took.
+        reason: Why it was pruned or failed, in a line.
+    """
+
+    status: str
+    score: float | None
+    curve: list = field(default_factory=list)
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class Trials:
+    """A search that can be left at any moment and taken up again.
+
+    Args:
+        oracle: `tlkit.search.oracles.Oracle`, fresh.
+        journal: `tlkit.search.journal.Journal`: what it holds has happened.
+
+    Attributes:
+        proposals: Dict of number to `Proposal`, of all that was asked.
+        answers: Dict of number to `Answer`, in the order in which they came.
+
+    Raises:
+        RunError: If the oracle proposes something else than it did.
+    """
+
+    def __init__(self, oracle, journal):
+        self._oracle, self._journal = oracle, journal
+        self.proposals, self.answers, self._known = {}, {}, {}
+        for line in journal.lines:
+            if "asked" in line:
+                self._ask_again(line)
+            else:
+                self._take(line["told"], Answer(**line["answer"]))
+        self._left = [number for number in self.proposals if number not in self.answers]
+
+    def next(self):
+        """Return the next `Proposal` to work on: first those that a kill cut short; `WAIT`, or None at the end."""
+        if self._left:
+            return self.proposals[self._left.pop(0)]
+        proposal = self._oracle.ask()
+        if isinstance(proposal, Proposal):
+            self._journal.append(asked=proposal.number, settings=proposal.settings, epochs=proposal.epochs)
+            self._open(proposal)
+        return proposal
+
+    def again(self, number):
+        """Put a trial back whose worker was lost."""
+        self._left.append(number)
+
+    def answer(self, number, answer):
+        """Take the `Answer` of a trial; it is on disk when this returns."""
+        self._journal.append(told=number, answer=vars(answer))
+        self._take(number, answer)
+
+    def is_hopeless(self, number, curve, epochs):
+        """Tell whether a trial's best score so far is below the median of earlier trials at the same epoch.
+
+        Only trials count that were over when this one was asked for, so that the answer doesn't hang on how fast
+        anything runs.
+
+        Args:
+            number: The trial.
+            curve: Its best score up to each epoch.
+            epochs: How many it will have.
+
+        Reference:
+            Golovin et al. 2017, "Google Vizier", https://doi.org/10.1145/3097983.3098043, section 3.2.2, with the best
+            scores in place of running means.
+        """
+        reached = [other[len(curve) - 1] for other in self._known[number] if len(other) >= len(curve)]
+        if len(reached) < LEAST_CURVES or len(curve) < LEAST_SHARE * epochs or len(curve) >= epochs:
+            return False
+        return curve[-1] < statistics.median(reached)
+
+    @property
+    def best(self):
+        """The number of the trial with the highest score; of equal ones the first. None if none has one."""
+        scored = {number: answer.score for number, answer in self.answers.items() if answer.status == DONE}
+        return min(scored, key=lambda number: (-scored[number], number), default=None)
+
+    def _ask_again(self, line):
+        proposal = self._oracle.ask()
+        if proposal is WAIT or proposal != Proposal(line["asked"], line["settings"], line["epochs"]):
+            raise RunError(
+                f"trial {line['asked']}: the oracle proposes {proposal}, not what it did when the search began. Go on "
+                "with the versions of keras-tuner and scikit-learn that it began with, or start a new one."
+            )
+        self._open(proposal)
+
+    def _open(self, proposal):
+        self.proposals[proposal.number] = proposal
+        self._known[proposal.number] = [answer.curve for answer in self.answers.values() if answer.status == DONE]
+
+    def _take(self, number, answer):
+        self.answers[number] = answer
+        self._oracle.tell(number, answer.score)
