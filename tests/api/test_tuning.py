@@ -9,9 +9,8 @@ import pytest
 import tlkit
 from tlkit.api import tuning
 from tlkit.api.job import Job
-from tlkit.errors import RecipeError, RunError, TlkitError
+from tlkit.errors import RecipeError, RunError, Stopped, TlkitError
 from tlkit.recipe import read_recipe
-from tlkit.search.trials import Trials
 
 RANGES = {"head.dropout": {"min": 0.0, "max": 0.6}, "stages.0.learning_rate": {"min": 1e-4, "max": 1e-1, "log": True}}
 
@@ -119,7 +118,7 @@ def test_a_stopped_search_goes_on_where_it_was(photos, whole, tmp_path, monkeypa
         heard(self, row, is_best)
 
     monkeypatch.setattr(tuning._Curve, "epoch_done", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped, match=f"tlkit tune --resume --out {out}"):
         search(photos, out, seeds=2)
     assert len(answers(out)) == (epoch - 1) // 4
     made = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/metrics.json")}
@@ -128,6 +127,15 @@ def test_a_stopped_search_goes_on_where_it_was(photos, whole, tmp_path, monkeypa
     assert answers(out) == answers(whole.path)
     assert again.result["comparison"]["tasks"] == whole.result["comparison"]["tasks"]
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_workers_make_the_same_trials(photos, whole, tmp_path):
+    """To the last bits but for the number of threads, in whatever order the answers come."""
+    found = search(photos, tmp_path / "workers", workers=2)
+    for one, other in zip(found.result["trials"], whole.result["trials"], strict=True):
+        assert one["settings"] == other["settings"]
+        assert one["status"] == "done"
+        assert one["score"] == pytest.approx(other["score"], rel=1e-3)
 
 
 def test_a_finished_search_is_not_done_again(photos, whole, monkeypatch):
@@ -169,7 +177,7 @@ def test_a_search_of_which_every_trial_fails_says_so(photos, tmp_path, monkeypat
 
 
 def test_a_hopeless_trial_is_given_up(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(Trials, "is_hopeless", lambda _, number, curve, epochs: number == 1 and len(curve) == 2)
+    monkeypatch.setattr(tuning, "is_hopeless", lambda known, curve, epochs: len(known) == 1 and len(curve) == 2)
     found = search(photos, tmp_path / "pruned", trials=3)
     trial = found.result["trials"][1]
     assert (trial["status"], trial["reason"], len(trial["curve"])) == ("pruned", "below the median after epoch 2", 2)

@@ -6,7 +6,7 @@ from tlkit.errors import RunError
 from tlkit.recipe_keys import Span
 from tlkit.search.journal import Journal
 from tlkit.search.oracles import Oracle
-from tlkit.search.trials import Answer, Trials
+from tlkit.search.trials import Answer, Trials, is_hopeless
 
 RANGES = {"head.dropout": Span(min=0.0, max=0.8), "head.pooling": ["avg", "max"]}
 
@@ -78,22 +78,22 @@ def make_known(tmp_path, curves):
 
 def test_a_trial_below_the_median_is_hopeless_from_a_third_of_its_epochs_on(tmp_path):
     trials, number = make_known(tmp_path, [[0.1 * n, 0.2 * n, 0.3 * n, 0.3 * n] for n in range(1, 6)])
-    assert trials.is_hopeless(number, [0.0, 0.59], 4)  # the median of the second epoch is 0.6
-    assert not trials.is_hopeless(number, [0.0, 0.61], 4)
-    assert not trials.is_hopeless(number, [0.0], 4)
-    assert not trials.is_hopeless(number, [0.0, 0.0, 0.0, 0.0], 4)  # it is over anyway
+    assert is_hopeless(trials.known(number), [0.0, 0.59], 4)  # the median of the second epoch is 0.6
+    assert not is_hopeless(trials.known(number), [0.0, 0.61], 4)
+    assert not is_hopeless(trials.known(number), [0.0], 4)
+    assert not is_hopeless(trials.known(number), [0.0, 0.0, 0.0, 0.0], 4)  # it is over anyway
 
 
 def test_few_curves_and_later_ones_condemn_nobody(tmp_path):
     trials, number = make_known(tmp_path, [[1.0] * 4] * 4)
-    assert not trials.is_hopeless(number, [0.0, 0.0], 4)
+    assert not is_hopeless(trials.known(number), [0.0, 0.0], 4)
     later = trials.next().number
     trials.answer(later, Answer("done", 1.0, [1.0] * 4))
-    assert not trials.is_hopeless(number, [0.0, 0.0], 4)
-    assert trials.is_hopeless(trials.next().number, [0.0, 0.0], 4)
+    assert not is_hopeless(trials.known(number), [0.0, 0.0], 4)
+    assert is_hopeless(trials.known(trials.next().number), [0.0, 0.0], 4)
 
 
 def test_shorter_trials_say_nothing_of_epochs_that_they_did_not_have(tmp_path):
     trials, number = make_known(tmp_path, [[1.0, 1.0]] * 5)
-    assert trials.is_hopeless(number, [0.0, 0.0], 6)
-    assert not trials.is_hopeless(number, [0.0, 0.0, 0.0], 6)
+    assert is_hopeless(trials.known(number), [0.0, 0.0], 6)
+    assert not is_hopeless(trials.known(number), [0.0, 0.0, 0.0], 6)

@@ -1,5 +1,7 @@
 """The search for better settings: trials on one feature pass, the best retrained and held against the default."""
 
+import shlex
+import signal
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -11,13 +13,14 @@ from tlkit import run as run_folder
 from tlkit.api import _make_job, finetune_recipe
 from tlkit.catalog import BUILDABLE
 from tlkit.data.index import subset
-from tlkit.errors import RecipeError, RunError, TlkitError
+from tlkit.errors import RecipeError, RunError, Stopped, Terminated, TlkitError
 from tlkit.progress import Listener
 from tlkit.recipe import check_recipe, read_recipe, set_keys
 from tlkit.search.journal import Journal
 from tlkit.search.oracles import ORACLES, Oracle
 from tlkit.search.space import SPACES, check_space
-from tlkit.search.trials import DONE, FAILED, PRUNED, Answer, Trials
+from tlkit.search.trials import DONE, FAILED, PRUNED, Answer, Trials, is_hopeless
+from tlkit.search.workers import work_in_processes
 from tlkit.training import rules
 
 SETTINGS, JOURNAL, TRIALS, RUNS = "search.json", "journal.jsonl", "trials", "runs"
@@ -51,6 +54,7 @@ def tune(
     oracle="random",
     space="head",
     seeds=3,
+    workers=1,
     out=None,
     resume=False,
     cache_size=None,
@@ -70,10 +74,12 @@ def tune(
         oracle: `"random"`, `"bayesian"` or `"hyperband"`.
         space: `"head"`: what lies above the frozen layers; `"full"`: also what is unfrozen, views and augmentation.
         seeds: Runs of either recipe that are compared at the end; 0 for none.
+        workers: Number of processes that make trials; what they find may differ in the last bits from what one finds,
+            since each has its share of the threads.
         out: The search's folder; by default a new one under `runs/`.
         resume: Go on with the search in `out`; whatever it has done is not done again.
         cache_size: Most bytes that features may take on disk.
-        listener: `Listener` for progress and notes.
+        listener: `Listener` for progress and notes; with several workers one that can be pickled.
 
     Returns:
         `Tuning`.
@@ -93,25 +99,13 @@ def tune(
     listener.engine_needed()
     epochs = base.stages[-1].epochs
     search = Trials(Oracle(oracle, ranges, trials, recipe.seed, epochs), Journal(path / JOURNAL))
-    bench = _Bench(job, base, path / TRIALS, search)
-    own = bench.make_own(recipe)
-    listener.note(f"the recipe's own settings: score {own:.4f}")
-    while (proposal := search.next()) is not None:
-        answer = bench.make(proposal)
-        search.answer(proposal.number, answer)
-        listener.note(_describe(proposal, answer, trials))
-    if search.best is None:
-        raise TlkitError(f"tune: no trial came to its end. The first: {search.answers[0].reason}")
-    result = _describe_search(search, own)
-    default = _without_ranges(recipe)
-    best = default if result["best"] is None else _with_settings(base, result["settings"])
-    if result["best"] is None:
-        result["verdict"] = "tuning gained nothing: no trial validated better than the recipe's own settings"
-    elif seeds:
-        result |= _compare(path, {"default": default, "best": best}, source, seeds, cache_size, listener)
-    run_folder.write_text(path / BEST, best.to_toml())
-    run_folder.write_json(path / RESULT, result)
-    return Tuning(path, result)
+    try:
+        own = _work(search, (recipe, base, source, cache_size, path), job, trials, workers, listener)
+        return _finish(search, own, path, (_without_ranges(recipe), base), source, seeds, cache_size, listener)
+    except (KeyboardInterrupt, Terminated, Stopped) as interruption:
+        status = {KeyboardInterrupt: 128 + signal.SIGINT, Terminated: 128 + signal.SIGTERM}
+        number = status.get(type(interruption)) or interruption.status
+        raise Stopped(number - 128, f"tlkit tune --resume --out {shlex.quote(str(path))}") from None
 
 
 def _with_one_stage(job, choice):
@@ -163,26 +157,76 @@ def _open_folder(recipe, job, out, resume, settings):
     return path
 
 
-class _Bench:
+def _work(search, arguments, job, trials, workers, listener):
+    """Make all trials that are left; return the score of the recipe's own settings.
+
+    Args:
+        search: `Trials`.
+        arguments: Of `start_bench`, but for the listener.
+        job: The `Job` of the search's recipe.
+        trials, workers, listener: As for `tune`.
+    """
+    recipe, base, _, _, path = arguments
+    bench = Bench(job, base, path)
+    own = bench.make_own(recipe)
+    listener.note(f"the recipe's own settings: score {own:.4f}")
+
+    def say(proposal, answer):
+        listener.note(_describe(proposal, answer, trials))
+
+    if workers > 1:
+        threads = max(1, run_folder.usable_cpus() // workers)
+        work_in_processes(search, start_bench, (*arguments, _Quiet(listener)), workers, threads, say)
+        return own
+    while (proposal := search.next()) is not None:
+        answer = bench.make(proposal, search.known(proposal.number))
+        search.answer(proposal.number, answer)
+        say(proposal, answer)
+    return own
+
+
+def start_bench(recipe, base, source, cache_size, path, listener):
+    """Return what makes trials in a worker: `Bench.make`."""
+    return Bench(_make_job(recipe, source, listener, cache_size), base, path).make
+
+
+class _Quiet(Listener):
+    """Tells another listener only that the engine is about to be loaded."""
+
+    def __init__(self, listener):
+        self._listener = listener
+
+    def engine_needed(self):
+        self._listener.engine_needed()
+
+
+class Bench:
     """Makes trials, one after the other, in one process.
 
     Args:
         job: The `Job` of the search's recipe.
         base: The `Recipe` whose keys the trials set.
-        path: The folder of their run folders.
-        search: The `Trials`.
+        path: The search's folder.
     """
 
-    def __init__(self, job, base, path, search):
+    def __init__(self, job, base, path):
         seen = np.flatnonzero(job.data.split != "test")
-        self._job, self._base, self._path, self._search = job, base, path, search
+        self._job, self._base, self._path = job, base, path
         self._data = subset(job.data, seen)
         self._by_loss = base.training.monitor == "loss"
 
-    def make(self, proposal):
-        """Make a trial, or what is left of it; return its `Answer`."""
-        started, path = time.monotonic(), self._path / f"{proposal.number:03}"
-        curve = _Curve(self._search, proposal.number, self._score)
+    def make(self, proposal, known):
+        """Make a trial, or what is left of it.
+
+        Args:
+            proposal: Its `Proposal`.
+            known: Curves of earlier trials, as from `Trials.known`.
+
+        Returns:
+            Its `Answer`.
+        """
+        started, path = time.monotonic(), self._path / TRIALS / f"{proposal.number:03}"
+        curve = _Curve(known, self._score)
         try:
             recipe = _with_settings(self._base, proposal.settings, proposal.epochs)
             job = self._open(recipe, proposal.number, path, curve)
@@ -198,7 +242,7 @@ class _Bench:
 
     def make_own(self, recipe):
         """Make a trial of the recipe's own settings; return its score."""
-        return self._score(self._open(_without_ranges(recipe), 0, self._path / "own", Listener()).run_trial())
+        return self._score(self._open(_without_ranges(recipe), 0, self._path / TRIALS / "own", Listener()).run_trial())
 
     def _open(self, recipe, number, path, listener):
         """Return the opened `Job` of a trial: seeded by its number, with the views and the split of all."""
@@ -206,7 +250,7 @@ class _Bench:
         recipe.seed = (seed + number) % 2**32
         recipe.data.split_seed = recipe.data.view_seed = seed
         job = replace(self._job, recipe=recipe, data=self._data, listener=listener)
-        return replace(job, resume_path=self._path.parent, command="tune").resolve().open(path, resume=True)
+        return replace(job, resume_path=self._path, command="tune").resolve().open(path, resume=True)
 
     def _score(self, row):
         return -row["val_loss"] if self._by_loss else row["val_accuracy"]
@@ -224,8 +268,8 @@ class _Curve(Listener):
         epochs: How many there will be.
     """
 
-    def __init__(self, search, number, score):
-        self._search, self._number, self._score = search, number, score
+    def __init__(self, known, score):
+        self._known, self._score = known, score
         self.best, self.epochs = [], 0
 
     def training_resumed(self, history):
@@ -234,7 +278,7 @@ class _Curve(Listener):
 
     def epoch_done(self, row, is_best):
         self._add(row)
-        if self._search.is_hopeless(self._number, self.best, self.epochs):
+        if is_hopeless(self._known, self.best, self.epochs):
             raise _Hopeless
 
     def _add(self, row):
@@ -245,6 +289,22 @@ def _describe(proposal, answer, trials):
     score = "" if answer.score is None else f"  score {answer.score:.4f}"
     reason = f" ({answer.reason})" if answer.reason else ""
     return f"trial {proposal.number + 1:>2}/{trials}{score}  {answer.seconds:.1f} s  {answer.status}{reason}"
+
+
+def _finish(search, own, path, recipes, source, seeds, cache_size, listener):
+    """Write the best recipe, compare it with the original on test images, and write the result; return the `Tuning`."""
+    original, base = recipes
+    if search.best is None:
+        raise TlkitError(f"tune: no trial came to its end. The first: {search.answers[0].reason}")
+    result = _describe_search(search, own)
+    best = original if result["best"] is None else _with_settings(base, result["settings"])
+    if result["best"] is None:
+        result["verdict"] = "tuning gained nothing: no trial validated better than the recipe's own settings"
+    elif seeds:
+        result |= _compare(path, {"default": original, "best": best}, source, seeds, cache_size, listener)
+    run_folder.write_text(path / BEST, best.to_toml())
+    run_folder.write_json(path / RESULT, result)
+    return Tuning(path, result)
 
 
 def _without_ranges(recipe):

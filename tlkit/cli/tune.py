@@ -28,6 +28,7 @@ MOST_ROWS = 10  # of trials on the screen
 @click.option(
     "--seeds", type=click.IntRange(0, 100), help="Runs of the best and of the recipe's own settings. Default: 3."
 )
+@click.option("--workers", type=click.IntRange(1, 256), default=1, help="Processes that make trials. Default: 1.")
 @setting_options
 @out_options
 def tune(
@@ -39,6 +40,7 @@ def tune(
     oracle,
     space,
     seeds,
+    workers,
     overrides,
     tasks,
     group_by,
@@ -70,7 +72,9 @@ def tune(
         if not out:
             raise RunError("--resume: say which search with --out, the folder that it named when it started.")
         if data or recipe or overrides or given or how:
-            raise RecipeError("--resume: everything is known from --out; leave out all else but --cache-size.")
+            raise RecipeError(
+                "--resume: everything is known from --out; leave out all else but --workers and --cache-size."
+            )
     elif not data:
         raise DataError("--data: missing. Give a folder of images, or a CSV file.")
     limit = None if cache_size is None else parse_size(cache_size)
@@ -83,7 +87,8 @@ def tune(
     else:
         checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
     with Screen() as screen:
-        _print(tune_recipe(checked, data, **how, out=out, resume=resume, cache_size=limit, listener=screen))
+        where = {"out": out, "resume": resume, "cache_size": limit}
+        _print(tune_recipe(checked, data, **how, workers=workers, **where, listener=screen))
 
 
 def _print(tuning):

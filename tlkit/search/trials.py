@@ -74,25 +74,9 @@ class Trials:
         self._journal.append(told=number, answer=vars(answer))
         self._take(number, answer)
 
-    def is_hopeless(self, number, curve, epochs):
-        """Tell whether a trial's best score so far is below the median of earlier trials at the same epoch.
-
-        Only trials count that were over when this one was asked for, so that the answer doesn't hang on how fast
-        anything runs.
-
-        Args:
-            number: The trial.
-            curve: Its best score up to each epoch.
-            epochs: How many it will have.
-
-        Reference:
-            Golovin et al. 2017, "Google Vizier", https://doi.org/10.1145/3097983.3098043, section 3.2.2, with the best
-            scores in place of running means.
-        """
-        reached = [other[len(curve) - 1] for other in self._known[number] if len(other) >= len(curve)]
-        if len(reached) < LEAST_CURVES or len(curve) < LEAST_SHARE * epochs or len(curve) >= epochs:
-            return False
-        return curve[-1] < statistics.median(reached)
+    def known(self, number):
+        """Return the curves of the trials that were over when this one was asked for, however fast anything runs."""
+        return self._known[number]
 
     @property
     def best(self):
@@ -116,3 +100,21 @@ class Trials:
     def _take(self, number, answer):
         self.answers[number] = answer
         self._oracle.tell(number, answer.score)
+
+
+def is_hopeless(known, curve, epochs):
+    """Tell whether a trial's best score so far is below the median of earlier trials at the same epoch.
+
+    Args:
+        known: Curves of earlier trials, as from `Trials.known`.
+        curve: Its best score up to each epoch.
+        epochs: How many it will have.
+
+    Reference:
+        Golovin et al. 2017, "Google Vizier", https://doi.org/10.1145/3097983.3098043, section 3.2.2, with the best
+        scores in place of running means.
+    """
+    reached = [other[len(curve) - 1] for other in known if len(other) >= len(curve)]
+    if len(reached) < LEAST_CURVES or len(curve) < LEAST_SHARE * epochs or len(curve) >= epochs:
+        return False
+    return curve[-1] < statistics.median(reached)
