@@ -126,3 +126,13 @@ def test_resnet20_takes_the_steps_of_its_paper():
     steps_per_epoch = math.ceil(0.85 * 50_000 / recipe.data.batch_size)
     steps = [stage.epochs * steps_per_epoch for stage in recipe.stages]
     assert steps == pytest.approx([32_000, 16_000, 16_000], rel=0.005)
+
+
+def test_ranges_may_be_nested_as_toml_nests_them(tmp_path):
+    (tmp_path / "flat.toml").write_text('[tune]\n"head.dropout" = { min = 0.0, max = 0.5 }\n"data.views" = [1, 2]\n')
+    (tmp_path / "nested.toml").write_text("[tune]\nhead.dropout = { min = 0.0, max = 0.5 }\ndata.views = [1, 2]\n")
+    flat, nested = (read_recipe(tmp_path / f"{name}.toml") for name in ("flat", "nested"))
+    assert list(flat.tune) == ["head.dropout", "data.views"]
+    assert (
+        flat == nested == read_recipe("default", ["tune.head.dropout={min = 0.0, max = 0.5}", "tune.data.views=[1, 2]"])
+    )

@@ -13,8 +13,11 @@ class Listener:
     def files_checked(self, done, total):
         """Take how many of the image files have been checked."""
 
-    def training_resumed(self, history):
-        """Take the rows of `history.csv` of a training that is taken up where it was left."""
+    def training_resumed(self, probe, history):
+        """Take the probe's row, or None, and the rows of `history.csv` of a training that is taken up again."""
+
+    def probe_fitted(self, row):
+        """Take the figures of the linear probe, in the columns of `history.csv` that it has."""
 
     def stage_started(self, number, stages, total_steps, done_steps):
         """Take that stage `number` (from 0) of `stages` begins, with steps already done when it was resumed."""

@@ -245,6 +245,15 @@ class Span(_Table):
         return self
 
 
+def _flattened(table, prefix=""):
+    """Yield dotted key and value of nested tables, down to the ranges."""
+    for key, value in table.items():
+        if isinstance(value, dict) and not {"min", "max"} & set(value):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 class Recipe(_Table):
     """Everything that decides how a model is trained; two equal resolved recipes give equal bits on equal data."""
 
@@ -272,6 +281,12 @@ class Recipe(_Table):
         description="For `tlkit tune`: recipe keys, and for each the values to choose from, or {min, max, log}. It "
         "decides nothing else.",
     )
+
+    @field_validator("tune", mode="before")
+    @classmethod
+    def _flat(cls, tune):
+        """Take `head.dropout = ...` for `"head.dropout" = ...`: TOML nests the former."""
+        return dict(_flattened(tune)) if isinstance(tune, dict) else tune
 
     @model_validator(mode="after")
     def _has_a_top(self):

@@ -60,6 +60,8 @@ def test_many_images_are_thinned_out_class_by_class(photos, monkeypatch):
     ("asked", "error", "text"),
     [
         ({"backbones": ["resnet5"]}, WeightsError, "Did you mean"),
+        ({"backbones": ["lenet5"]}, WeightsError, "no pretrained backbone 'lenet5'"),
+        ({"weights": {"resnt50": "x.h5"}}, WeightsError, "Did you mean 'resnet50'"),
         ({"backbones": [LITE], "weights": {"resnet50": "x.h5"}}, RecipeError, "--backbone resnet50"),
         ({"weights": {"resnet50": "gone.h5"}}, WeightsError, "gone.h5"),
     ],

@@ -4,13 +4,15 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tlkit
-from tlkit.api import tuning
+from tlkit.api import trials, tuning
 from tlkit.api.job import Job
 from tlkit.errors import RecipeError, RunError, Stopped, TlkitError
 from tlkit.recipe import read_recipe
+from tlkit.search.space import SPACES, default_space
 
 RANGES = {"head.dropout": {"min": 0.0, "max": 0.6}, "stages.0.learning_rate": {"min": 1e-4, "max": 1e-1, "log": True}}
 
@@ -98,9 +100,9 @@ def test_trials_share_the_feature_pass(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(KeptFeatures, "_compute", count)
     recipe = make_recipe(backbone={"name": "efficientnet_lite0"})
     passes = []
-    for trials in (1, 3):
-        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / f"cache of {trials}"))
-        search(photos, tmp_path / str(trials), recipe, trials=trials)
+    for count in (1, 3):
+        monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / f"cache of {count}"))
+        search(photos, tmp_path / str(count), recipe, trials=count)
         passes.append(len(computed))
         computed.clear()
     assert passes[0] == passes[1] > 0
@@ -109,7 +111,7 @@ def test_trials_share_the_feature_pass(photos, tmp_path, monkeypatch):
 @pytest.mark.parametrize("epoch", [1, 6])
 def test_a_stopped_search_goes_on_where_it_was(photos, whole, tmp_path, monkeypatch, epoch):
     """Stopped within the first or the second trial; no finished one is made again, and the answers are the same."""
-    out, seen, heard = tmp_path / "stopped", [], tuning._Curve.epoch_done
+    out, seen, heard = tmp_path / "stopped", [], trials._Curve.epoch_done
 
     def stop(self, row, is_best):
         seen.append(row)
@@ -117,12 +119,12 @@ def test_a_stopped_search_goes_on_where_it_was(photos, whole, tmp_path, monkeypa
             raise KeyboardInterrupt
         heard(self, row, is_best)
 
-    monkeypatch.setattr(tuning._Curve, "epoch_done", stop)
+    monkeypatch.setattr(trials._Curve, "epoch_done", stop)
     with pytest.raises(Stopped, match=f"tlkit tune --resume --out {out}"):
         search(photos, out, seeds=2)
     assert len(answers(out)) == (epoch - 1) // 4
     made = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/metrics.json")}
-    monkeypatch.setattr(tuning._Curve, "epoch_done", heard)
+    monkeypatch.setattr(trials._Curve, "epoch_done", heard)
     again = search(photos, out, seeds=2, resume=True)
     assert answers(out) == answers(whole.path)
     assert again.result["comparison"]["tasks"] == whole.result["comparison"]["tasks"]
@@ -177,7 +179,7 @@ def test_a_search_of_which_every_trial_fails_says_so(photos, tmp_path, monkeypat
 
 
 def test_a_hopeless_trial_is_given_up(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "is_hopeless", lambda known, curve, epochs: len(known) == 1 and len(curve) == 2)
+    monkeypatch.setattr(trials, "is_hopeless", lambda known, curve, epochs: len(known) == 1 and len(curve) == 2)
     found = search(photos, tmp_path / "pruned", trials=3)
     trial = found.result["trials"][1]
     assert (trial["status"], trial["reason"], len(trial["curve"])) == ("pruned", "below the median after epoch 2", 2)
@@ -205,6 +207,8 @@ def test_nothing_gained_is_said_and_the_recipe_stays(photos, tmp_path, monkeypat
     [
         ({"head.dropuot": [0.1]}, r"`tune.head.dropuot`: 0.1 can't be taken: .*Did you mean 'dropout'"),
         ({"head.dropout": {"min": 0.0, "max": 1.5}}, r"`tune.head.dropout`: 1.5 can't be taken"),
+        ({"data.augment": ["lihgt"]}, r"`tune.data.augment`: 'lihgt' can't be taken"),
+        ({"stages.0.unfreeze": [0, 9]}, r"`tune.stages.0.unfreeze`: 9 can't be taken"),
         ({"stages.3.epochs": [1]}, r"`tune.stages.3.epochs`: 1 can't be taken"),
     ],
 )
@@ -212,6 +216,97 @@ def test_impossible_ranges_are_refused_before_anything_is_written(photos, tmp_pa
     with pytest.raises(RecipeError, match=text):
         search(photos, tmp_path / "refused", make_recipe(tune=ranges))
     assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    "key", ["seed", "backbone.name", "data.split_seed", "loss.weights", "training.monitor", "evaluation.tta"]
+)
+def test_what_all_trials_share_cannot_be_searched(photos, tmp_path, key):
+    with pytest.raises(RecipeError, match=f"a search can't vary `{key}`"):
+        search(photos, tmp_path / "refused", make_recipe(tune={key: [1, 2]}))
+
+
+def test_a_search_does_not_cross_validate(photos, tmp_path):
+    with pytest.raises(RecipeError, match=r"`data\.folds`: a search has one validation split"):
+        search(photos, tmp_path / "refused", make_recipe(**{"data.folds": 3}))
+
+
+def test_the_default_space_is_what_means_something_here():
+    whole = default_space("full", classes=True, own_head=True, blocks=7)
+    assert whole == SPACES["full"]
+    numbers = default_space("full", classes=False, own_head=False, blocks=1)
+    assert "loss.label_smoothing" not in numbers
+    assert not any(key.startswith("head.") for key in numbers)
+    assert numbers["stages.0.unfreeze"] == [0, "all"]
+
+
+@pytest.mark.parametrize("space", ["head", "full"])
+def test_every_value_of_the_default_spaces_can_be_taken(photos, tmp_path, space):
+    """Also for a backbone of one block; the search itself isn't made."""
+    recipe = make_recipe(tune={}, stages="auto", backbone={"name": "nasnet_mobile", "weights": "none"})
+    out = tmp_path / "full"
+    out.mkdir()
+    (out / "in the way").touch()
+    with pytest.raises(RunError, match="is not empty"):  # which is looked at after the space
+        search(photos, out, recipe, space=space)
+
+
+def test_hyperband_sets_the_epochs_and_the_best_recipe_has_those_of_its_trial(photos, tmp_path):
+    with pytest.raises(RecipeError, match=r"`tune\.stages\.0\.epochs`: Hyperband sets the epochs itself"):
+        search(photos, tmp_path / "no", make_recipe(tune={"stages.0.epochs": [1, 2]}), oracle="hyperband")
+    found = search(photos, tmp_path / "hyperband", trials=5, oracle="hyperband")
+    best = found.result["trials"][found.result["best"]]
+    assert best["epochs"] == 2  # half of what a trial that goes all the way has
+    assert read_recipe(found.recipe).stages[0].epochs == best["epochs"]
+
+
+def test_without_test_images_no_verdict_is_given(photos, tmp_path):
+    data = tlkit.load_data(photos)
+    rows = ["path,label,split"]
+    for path, label, split in zip(data.paths, data.labels["label"], data.split, strict=True):
+        rows.append(f"{photos / path},{data.tasks['label'].classes[label]},{'val' if split == 'test' else split}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    found = search(tmp_path / "labels.csv", tmp_path / "untested", trials=2, seeds=2)
+    assert "can't be said: there are no test images" in found.result["verdict"]
+    assert not (tmp_path / "untested" / "runs").exists()
+
+
+def test_the_curve_counts_the_probe(tmp_path):
+    """A trial whose probe is the best of all is not hopeless, whatever its epochs are."""
+    curve = trials._Curve([[0.5] * 4] * 5, lambda row: row["score"])
+    curve.epochs = 4
+    curve.probe_fitted({"score": 0.9})
+    for _ in range(4):
+        curve.epoch_done({"score": 0.1}, False)
+    assert curve.best == [0.9] * 4
+    curve = trials._Curve([[0.5] * 4] * 5, lambda row: row["score"])
+    curve.epochs = 4
+    curve.training_resumed(None, [{"score": 0.1}])
+    with pytest.raises(trials._Hopeless):
+        curve.epoch_done({"score": 0.2}, True)
+
+
+def test_features_in_memory_are_shared(photos, tmp_path, monkeypatch):
+    from tlkit.training.features import KeptFeatures
+
+    computed, compute = [], KeptFeatures._compute
+    monkeypatch.setattr(KeptFeatures, "_compute", lambda *args: computed.append(1) or compute(*args))
+    recipe = make_recipe(**{"backbone": {"name": "efficientnet_lite0"}, "training.cache": "ram"})
+    passes = []
+    for count in (1, 3):
+        search(photos, tmp_path / str(count), recipe, trials=count)
+        passes.append(len(computed))
+        computed.clear()
+    assert passes[0] == passes[1] > 0
+
+
+def test_arrays_are_taken_up_again_from_python(tmp_path):
+    random = np.random.default_rng(0)
+    arrays = random.integers(0, 255, (40, 32, 32, 3)).astype("uint8"), np.arange(40) % 2
+    search(arrays, tmp_path / "arrays", trials=1)
+    with pytest.raises(RunError, match="the search is on arrays; go on with it from Python"):
+        tuning.recorded_settings(tmp_path / "arrays")
+    search(arrays, tmp_path / "arrays", trials=1, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """What workers do in tests: they are other processes, which import it by this name."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
-from tlkit.errors import TlkitError
+from tlkit.errors import Stopped, TlkitError
 from tlkit.search.trials import Answer
 
 
@@ -30,3 +31,12 @@ def start(folder, deadly=(), seconds=0.0):
 
 def start_badly(_):
     raise TlkitError("the images are gone")
+
+
+def start_and_be_stopped(_):
+    """Stop as training does when it is asked to: all is saved, and the process may end."""
+
+    def make(*_):
+        raise Stopped(signal.SIGTERM, "tlkit tune --resume")
+
+    return make

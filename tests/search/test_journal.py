@@ -11,6 +11,7 @@ def test_another_process_reads_what_was_written(tmp_path):
     assert journal.lines == []
     journal.append(asked=0, settings={"head.dropout": 0.5})
     journal.append(told=0, score=None)
+    journal.close()
     assert Journal(tmp_path / "journal.jsonl").lines == journal.lines
     assert journal.lines == [{"asked": 0, "settings": {"head.dropout": 0.5}}, {"told": 0, "score": None}]
 
@@ -24,6 +25,7 @@ def test_a_line_that_a_kill_cut_short_never_was(tmp_path):
         journal = Journal(path)
         assert journal.lines == [{"asked": 0}]
         journal.append(asked=1)
+        journal.close()
         assert Journal(path).lines == [{"asked": 0}, {"asked": 1}]
         path.write_bytes(whole)
 
@@ -33,3 +35,11 @@ def test_damage_in_the_middle_is_refused_with_its_line(tmp_path):
     path.write_bytes(b'{"asked": 0}\nnonsense\n{"asked": 1}\n')
     with pytest.raises(RunError, match=r"journal.jsonl, line 2: is damaged"):
         Journal(path)
+
+
+def test_a_search_is_worked_on_by_one_process_at_a_time(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    with pytest.raises(RunError, match="another process works on this search"):
+        Journal(tmp_path / "journal.jsonl")
+    journal.close()
+    Journal(tmp_path / "journal.jsonl")

@@ -74,12 +74,17 @@ def test_images_without_a_label_are_left_out(probe):
     np.testing.assert_allclose(predicted[known], without, rtol=1e-6, atol=1e-9)
 
 
-def test_the_strengths_are_tried():
-    """Few images of many noisy features need a strong penalty, many of few need none."""
-    assert len(STRENGTHS) > 5
+def test_of_the_strengths_the_one_that_predicts_best_is_taken(monkeypatch):
+    """Noisy numbers that several features tell: neither the strongest penalty nor the weakest predicts as well."""
     random = np.random.default_rng(0)
-    features = random.normal(size=(60, 300)).astype(np.float32)
-    labels = (features[:, 0] + random.normal(0, 0.1, 60)).astype(float)
+    features = random.normal(size=(60, 40)).astype(np.float32)
+    numbers = features[:, :8].sum(axis=1) + random.normal(0, 3, 60)
     task = Task("regression")
-    errors = np.abs(ridge_probe(features, labels, task, FOLD)[:, 0] - labels).mean()
-    assert errors < 1.05 * np.abs(labels - labels.mean()).mean()
+
+    def error():
+        return np.square(ridge_probe(features, numbers, task, FOLD)[:, 0] - numbers).mean()
+
+    best = error()
+    for end in (STRENGTHS[0], STRENGTHS[-1]):
+        monkeypatch.setattr("tlkit.search.probes.STRENGTHS", (end,))
+        assert error() > 1.1 * best

@@ -80,3 +80,16 @@ def test_features_that_tell_the_labels_are_judged_better_by_every_figure():
     assert good["ridge"]["label"] > 0.85
     assert good["loss"] < bad["loss"]
     assert good["log_evidence"] > bad["log_evidence"]
+
+
+def test_a_ranking_of_which_nothing_can_be_said_goes_by_the_loss():
+    """A label that all images have, or none: there is no figure, and no test."""
+    task = {"marks": Task("multilabel", ("a",))}
+    labels = {"marks": np.ones((50, 1), np.int8)}
+    both = [
+        Suitability(name, {"marks": (None, None)}, loss, {}, 0.0, 1.0, 1, 0.0, {"marks": np.full((50, 1), 0.9)})
+        for name, loss in (("worse", 0.5), ("better", 0.1))
+    ]
+    places = rank(both, labels, task)
+    assert names(places) == ["better", "worse"]
+    assert (places[1].p, places[1].gain) == (1.0, None)

@@ -11,12 +11,15 @@ from tlkit.search.trials import Answer, Trials, is_hopeless
 RANGES = {"head.dropout": Span(min=0.0, max=0.8), "head.pooling": ["avg", "max"]}
 
 
-def open_trials(folder, kind="hyperband", seed=0):
-    return Trials(Oracle(kind, RANGES, 8, seed, epochs=9), Journal(folder / "journal.jsonl"))
+JOURNALS = {}
 
 
-def answer_of(proposal):
-    return Answer("done", -proposal.settings["head.dropout"], [0.1] * (proposal.epochs or 3))
+def open_trials(folder, kind="hyperband", seed=0, ranges=RANGES, trials=8):
+    """Open the search in a folder as another process would, the one before it gone."""
+    if folder in JOURNALS:
+        JOURNALS[folder].close()
+    JOURNALS[folder] = Journal(folder / "journal.jsonl")
+    return Trials(Oracle(kind, ranges, trials, seed, epochs=9), JOURNALS[folder])
 
 
 def work(trials, count=None):
@@ -50,7 +53,7 @@ def test_a_search_taken_up_again_is_that_which_was_never_left(tmp_path, kind, st
 
 def test_another_oracle_is_refused(tmp_path):
     work(open_trials(tmp_path), 2)
-    with pytest.raises(RunError, match="trial 0: the oracle proposes"):
+    with pytest.raises(RunError, match="the oracle proposes"):
         open_trials(tmp_path, seed=5)
 
 
@@ -97,3 +100,27 @@ def test_shorter_trials_say_nothing_of_epochs_that_they_did_not_have(tmp_path):
     trials, number = make_known(tmp_path, [[1.0, 1.0]] * 5)
     assert is_hopeless(trials.known(number), [0.0, 0.0], 6)
     assert not is_hopeless(trials.known(number), [0.0, 0.0, 0.0], 6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_that_has_tried_everything_can_be_taken_up_again(tmp_path, seed):
+    """With two trials out at a time the oracle is asked when it has nothing left, and draws all the same."""
+    few = {"head.pooling": ["avg", "max"], "data.views": list(range(1, 9))}
+    search, out = open_trials(tmp_path, "random", seed, few, 40), []
+    while True:
+        while len(out) < 2 and (proposal := search.next()) is not None:
+            out.append(proposal)
+        if not out:
+            break
+        proposal = out.pop(0)
+        search.answer(proposal.number, answer_of(proposal))
+        again = open_trials(tmp_path, "random", seed, few, 40)
+        assert again.proposals == search.proposals
+        search = again
+        out = [search.next() for _ in out]
+    assert len(search.answers) > 8
+    assert search.next() is None
+
+
+def answer_of(proposal):
+    return Answer("done", -proposal.settings.get("head.dropout", 0.0), [0.1] * (proposal.epochs or 3))

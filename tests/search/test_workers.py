@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from workers import start, start_badly
+from workers import start, start_and_be_stopped, start_badly
 
 from tlkit.errors import TlkitError
 from tlkit.recipe_keys import Span
@@ -56,6 +56,13 @@ def test_a_trial_that_kills_every_worker_fails(tmp_path):
 def test_workers_that_cannot_start_end_the_search_with_their_reason(tmp_path):
     with pytest.raises(TlkitError, match="a worker can't start: the images are gone"):
         work_in_processes(open_trials(tmp_path), start_badly, (None,), 2, 1, lambda *_: None)
+
+
+def test_a_worker_that_is_stopped_ends_quietly(tmp_path, capfd):
+    search = open_trials(tmp_path, trials=1)
+    work_in_processes(search, start_and_be_stopped, (None,), 1, 1, lambda *_: None)
+    assert search.answers[0].status == "failed"
+    assert "Traceback" not in capfd.readouterr().err
 
 
 SEARCH = """

@@ -46,7 +46,7 @@ def choose_cache(job, recipe, model):
             f"mixup and CutMix mix images, not features: the frozen layers run on {mixed:,} image views for them"
         )
     if plan.mode == "ram":
-        store = MemoryStore(room["ram"])
+        store = job.memory or MemoryStore(room["ram"])
     recipe = recipe.model_copy(deep=True)
     recipe.training.cache = plan.mode
     return recipe, plan, None if plan.mode == "off" else store

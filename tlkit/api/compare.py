@@ -222,6 +222,7 @@ class _HeldOut:
             raise RunError(f"{path}: expected the recipe that tlkit wrote. Received: {error}") from None
         for table, key in IDLE_KEYS:
             values.get(table, {}).pop(key, None)
+        values.pop("tune", None)
         of_data = values.get("data", {})
         of_data.pop("view_seed", None)
         return values, (values.pop("seed", 0), of_data.pop("split_seed", None))

@@ -45,6 +45,7 @@ class Job:
         model: The model as it was built, once `open` has, for a run that isn't complete.
         plan, store: What is kept of the frozen layers' features, and where; once `open` has chosen.
         cache_size: Bytes that the store on disk may take; None for its default.
+        memory: The `MemoryStore` that runs of one process share; None for the run's own, where it needs one.
         pool: int64 array of the images that runs with the same store share, as folds do; None for the run's own.
         resume_path: What a user gives to `--resume`: the run's folder, or that of the run or search it is part of.
         command: Which command that is.
@@ -60,6 +61,7 @@ class Job:
     plan: object = None
     store: object = None
     cache_size: int | None = None
+    memory: object = None
     pool: object = None
     resume_path: Path | None = None
     command: str = "finetune"
@@ -174,16 +176,16 @@ class Job:
     def run_trial(self):
         """Train, and write what the folder of a search's trial holds: no model, no predictions, no report.
 
+        The checkpoint stays, for a trial that is over and not yet known to be; then this returns at once.
+
         Returns:
             The row of the epoch, or of the probe, that validated best: `stage`, `epoch`, `val_loss`, `val_accuracy`.
         """
-        metrics = self.path / run_folder.METRICS
-        if not metrics.is_file():
-            _record_environment(self)
-            state, _ = _train(self)
-            run_folder.write_json(metrics, {"primary": "val.loss", "val": _choice(state.best)})
-        shutil.rmtree(self.path / run_folder.CHECKPOINT, ignore_errors=True)
-        return run_folder.read_json(metrics)["val"]
+        _record_environment(self)
+        state, _ = _train(self)
+        row = _choice(state.best)
+        run_folder.write_json(self.path / run_folder.METRICS, {"primary": "val.loss", "val": row})
+        return row
 
     @property
     def resume_command(self):
@@ -277,7 +279,7 @@ def _train(job):
     recorder = _Recorder(job.path)
     with deferred_signals() as stop:
         state = checkpoint.load() or TrainingState()
-        job.listener.training_resumed(state.history)
+        job.listener.training_resumed(state.probe, state.history)
         training.run(state, checkpoint=checkpoint, listener=job.listener, stop=stop, on_epoch=recorder)
     recorder.write_history(state)
     run_folder.write_json(

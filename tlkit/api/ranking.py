@@ -8,7 +8,7 @@ import numpy as np
 from tlkit.api import load_data
 from tlkit.catalog import BACKBONES
 from tlkit.data.index import Data
-from tlkit.errors import DataError, RecipeError
+from tlkit.errors import DataError, RecipeError, WeightsError, did_you_mean
 from tlkit.evaluation.metrics import headline_metric
 from tlkit.progress import Listener
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
@@ -85,7 +85,7 @@ def rank(source, *, backbones=(), weights=None, download=False, tasks=None, grou
     """Rank backbones by how well their frozen features tell the labels of a data set.
 
     Each backbone sees every training and validation image once, and none for testing. Linear probes are fitted on its
-    pooled features and judged by cross-validation. What is computed is kept, so that asking again takes seconds.
+    pooled features and judged by cross-validation. The features are kept, the probes are fitted anew each time.
 
     Args:
         source: `Data`, or a source as for `load_data`.
@@ -129,6 +129,10 @@ def _choose(backbones, weights, download):
     from tlkit.models.weights import at_hand, check_weights
 
     named = list(dict.fromkeys(backbones))
+    for name in [*named, *weights]:
+        if name not in BACKBONES:
+            hint = did_you_mean(name, BACKBONES)
+            raise WeightsError(f"There is no pretrained backbone {name!r} to rank.{hint} `tlkit backbones` lists them.")
     chosen = named or [name for name in BACKBONES if download or name in weights or at_hand(name)]
     for name in weights:
         if name not in chosen:

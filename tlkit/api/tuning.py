@@ -1,30 +1,27 @@
-"""The search for better settings: trials on one feature pass, the best retrained and held against the default."""
+"""The search for better settings: trials on one feature pass, the best retrained and held against the original."""
 
 import shlex
 import signal
-import time
-import traceback
-from dataclasses import dataclass, replace
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from tlkit import run as run_folder
 from tlkit.api import _make_job, finetune_recipe
+from tlkit.api.trials import Bench, start_bench, with_settings
 from tlkit.catalog import BUILDABLE
-from tlkit.data.index import subset
 from tlkit.errors import RecipeError, RunError, Stopped, Terminated, TlkitError
+from tlkit.evaluation.compare import SIGNIFICANT
 from tlkit.progress import Listener
-from tlkit.recipe import check_recipe, read_recipe, set_keys
+from tlkit.recipe import read_recipe
 from tlkit.search.journal import Journal
 from tlkit.search.oracles import ORACLES, Oracle
-from tlkit.search.space import SPACES, check_space
-from tlkit.search.trials import DONE, FAILED, PRUNED, Answer, Trials, is_hopeless
+from tlkit.search.space import SPACES, check_space, default_space
+from tlkit.search.trials import Trials
 from tlkit.search.workers import work_in_processes
 from tlkit.training import rules
 
-SETTINGS, JOURNAL, TRIALS, RUNS = "search.json", "journal.jsonl", "trials", "runs"
-RESULT, BEST, ERROR = "tuning.json", "best.toml", "error.txt"
+SETTINGS, JOURNAL, RUNS, RESULT, BEST = "search.json", "journal.jsonl", "runs", "tuning.json", "best.toml"
 
 
 @dataclass(frozen=True)
@@ -65,17 +62,19 @@ def tune(
     Every trial is a run folder, trained on the training images and judged on the validation images by the figure that
     `training.monitor` names; no trial sees a test image. Trials show the same training views, so that they share the
     feature pass. Those whose best epoch so far is below the median of earlier trials are given up. At the end the best
-    settings and the recipe's own are trained with several seeds and compared on the test images.
+    settings and the recipe's own are trained with several seeds and compared on the test images, if there are any.
 
     Args:
         recipe: `Recipe`; its `tune` table says which keys are searched, by default those of `space`.
         source: As for `load_data`.
-        trials: Number of trials.
-        oracle: `"random"`, `"bayesian"` or `"hyperband"`.
+        trials: Number of trials; fewer where the ranges have no more to offer.
+        oracle: `"random"`, `"bayesian"` or `"hyperband"`, which sets the epochs of the last stage itself.
         space: `"head"`: what lies above the frozen layers; `"full"`: also what is unfrozen, views and augmentation.
         seeds: Runs of either recipe that are compared at the end; 0 for none.
-        workers: Number of processes that make trials; what they find may differ in the last bits from what one finds,
-            since each has its share of the threads.
+        workers: Number of processes that make trials. Each has its share of the threads, which changes last bits; and
+            which answers are there when a trial is asked for hangs on their speed, and on those what is given up, and
+            what an oracle that learns proposes. A script that asks for several must do so under
+            `if __name__ == "__main__":`, since each process imports it.
         out: The search's folder; by default a new one under `runs/`.
         resume: Go on with the search in `out`; whatever it has done is not done again.
         cache_size: Most bytes that features may take on disk.
@@ -90,22 +89,43 @@ def tune(
     listener = listener or Listener()
     if oracle not in ORACLES or space not in SPACES:
         raise RecipeError(f"tune: expected an oracle of {', '.join(ORACLES)} and a space of {', '.join(SPACES)}.")
+    if recipe.data.folds:
+        raise RecipeError("`data.folds`: a search has one validation split. Leave it out.")
     job = _make_job(recipe, source, listener, cache_size)
     base = _with_one_stage(job, "head" if space == "head" and not recipe.tune else "auto")
-    ranges = recipe.tune or SPACES[space]
-    check_space(ranges, lambda settings: _with_settings(base, settings))
+    ranges = _ranges(recipe, base, job, space, oracle)
+    check_space(ranges, Bench(job, base, None).try_settings)
     path = _open_folder(recipe, job, out, resume, {"trials": trials, "oracle": oracle, "space": space, "seeds": seeds})
     listener.note(f"search: {path}")
     listener.engine_needed()
-    epochs = base.stages[-1].epochs
-    search = Trials(Oracle(oracle, ranges, trials, recipe.seed, epochs), Journal(path / JOURNAL))
+    journal = Journal(path / JOURNAL)
     try:
-        own = _work(search, (recipe, base, source, cache_size, path), job, trials, workers, listener)
-        return _finish(search, own, path, (_without_ranges(recipe), base), source, seeds, cache_size, listener)
+        search = Trials(Oracle(oracle, ranges, trials, recipe.seed, base.stages[-1].epochs), journal)
+        own = _work(search, (base, source, cache_size, path), job, trials, workers, listener)
+        return _finish(search, own, path, (_without_ranges(recipe), base), job, source, seeds, listener)
     except (KeyboardInterrupt, Terminated, Stopped) as interruption:
         status = {KeyboardInterrupt: 128 + signal.SIGINT, Terminated: 128 + signal.SIGTERM}
-        number = status.get(type(interruption)) or interruption.status
-        raise Stopped(number - 128, f"tlkit tune --resume --out {shlex.quote(str(path))}") from None
+        number = (status.get(type(interruption)) or interruption.status) - 128
+        size = "" if cache_size is None else f" --cache-size {cache_size}"
+        raise Stopped(number, f"tlkit tune --resume --out {shlex.quote(str(path))}{size}") from None
+    finally:
+        journal.close()
+
+
+def _ranges(recipe, base, job, space, oracle):
+    """Return the ranges to search: the recipe's, or those of a default space that mean something for it."""
+    ranges = recipe.tune or default_space(
+        space,
+        classes=any(task.kind != "regression" for task in job.data.tasks.values()),
+        own_head=not (recipe.head.custom or recipe.head.original),
+        blocks=len(job.ends),
+    )
+    epochs = f"stages.{len(base.stages) - 1}.epochs"
+    if oracle == "hyperband" and epochs in ranges:
+        if recipe.tune:
+            raise RecipeError(f"`tune.{epochs}`: Hyperband sets the epochs itself. Leave the key out.")
+        ranges = {key: span for key, span in ranges.items() if key != epochs}
+    return ranges
 
 
 def _with_one_stage(job, choice):
@@ -125,24 +145,22 @@ def _with_one_stage(job, choice):
     return recipe
 
 
-def _with_settings(recipe, settings, epochs=None):
-    """Return a recipe with some keys set; `epochs` are those of the last stage."""
-    values = recipe.model_dump()
-    set_keys(values, settings)
-    if epochs is not None:
-        values["stages"][-1]["epochs"] = epochs
-    return check_recipe(values, where="tune")
-
-
 def _open_folder(recipe, job, out, resume, settings):
     """Make the search's folder, or check that it holds this search; return its path."""
     settings |= {"data": job.data.fingerprint, "source": job.data.source}
     exists = resume and out and (Path(out) / SETTINGS).is_file()
     if not exists:
         path = run_folder.new_run_path(f"tune-{recipe.backbone.name}", Path(job.data.source).stem, out)
-        path.mkdir(parents=True, exist_ok=True)
-        run_folder.write_text(path / run_folder.RECIPE, recipe.to_toml())
-        run_folder.write_json(path / SETTINGS, settings)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".starting-", dir=path.parent) as temporary:
+                begun = Path(temporary) / path.name
+                begun.mkdir()
+                run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
+                run_folder.write_json(begun / SETTINGS, settings)
+                begun.replace(path)  # so that a search exists whole or not at all
+        except OSError as error:
+            raise RunError(f"{path}: can't write the search: {error.strerror}. Choose another with --out.") from None
         return path
     path = Path(out)
     recorded = run_folder.read_json(path / SETTINGS)
@@ -166,17 +184,18 @@ def _work(search, arguments, job, trials, workers, listener):
         job: The `Job` of the search's recipe.
         trials, workers, listener: As for `tune`.
     """
-    recipe, base, _, _, path = arguments
+    base, _, _, path = arguments
     bench = Bench(job, base, path)
-    own = bench.make_own(recipe)
+    own = bench.make_own(job.recipe)
     listener.note(f"the recipe's own settings: score {own:.4f}")
 
     def say(proposal, answer):
+        bench.forget(proposal.number)
         listener.note(_describe(proposal, answer, trials))
 
     if workers > 1:
         threads = max(1, run_folder.usable_cpus() // workers)
-        work_in_processes(search, start_bench, (*arguments, _Quiet(listener)), workers, threads, say)
+        work_in_processes(search, start_bench, (*arguments, listener), workers, threads, say)
         return own
     while (proposal := search.next()) is not None:
         answer = bench.make(proposal, search.known(proposal.number))
@@ -185,123 +204,29 @@ def _work(search, arguments, job, trials, workers, listener):
     return own
 
 
-def start_bench(recipe, base, source, cache_size, path, listener):
-    """Return what makes trials in a worker: `Bench.make`."""
-    return Bench(_make_job(recipe, source, listener, cache_size), base, path).make
-
-
-class _Quiet(Listener):
-    """Tells another listener only that the engine is about to be loaded."""
-
-    def __init__(self, listener):
-        self._listener = listener
-
-    def engine_needed(self):
-        self._listener.engine_needed()
-
-
-class Bench:
-    """Makes trials, one after the other, in one process.
-
-    Args:
-        job: The `Job` of the search's recipe.
-        base: The `Recipe` whose keys the trials set.
-        path: The search's folder.
-    """
-
-    def __init__(self, job, base, path):
-        seen = np.flatnonzero(job.data.split != "test")
-        self._job, self._base, self._path = job, base, path
-        self._data = subset(job.data, seen)
-        self._by_loss = base.training.monitor == "loss"
-
-    def make(self, proposal, known):
-        """Make a trial, or what is left of it.
-
-        Args:
-            proposal: Its `Proposal`.
-            known: Curves of earlier trials, as from `Trials.known`.
-
-        Returns:
-            Its `Answer`.
-        """
-        started, path = time.monotonic(), self._path / TRIALS / f"{proposal.number:03}"
-        curve = _Curve(known, self._score)
-        try:
-            recipe = _with_settings(self._base, proposal.settings, proposal.epochs)
-            job = self._open(recipe, proposal.number, path, curve)
-            curve.epochs = sum(stage.epochs for stage in job.recipe.stages)
-            score, status, reason = self._score(job.run_trial()), DONE, ""
-        except _Hopeless:
-            score, status, reason = curve.best[-1], PRUNED, f"below the median after epoch {len(curve.best)}"
-        except Exception as error:  # whatever a trial's settings bring about ends that trial, not the search
-            score, status, reason = None, FAILED, f"{type(error).__name__}: {error}"
-            path.mkdir(parents=True, exist_ok=True)
-            run_folder.write_text(path / ERROR, traceback.format_exc())
-        return Answer(status, score, curve.best, round(time.monotonic() - started, 3), reason)
-
-    def make_own(self, recipe):
-        """Make a trial of the recipe's own settings; return its score."""
-        return self._score(self._open(_without_ranges(recipe), 0, self._path / TRIALS / "own", Listener()).run_trial())
-
-    def _open(self, recipe, number, path, listener):
-        """Return the opened `Job` of a trial: seeded by its number, with the views and the split of all."""
-        seed = self._base.seed
-        recipe.seed = (seed + number) % 2**32
-        recipe.data.split_seed = recipe.data.view_seed = seed
-        job = replace(self._job, recipe=recipe, data=self._data, listener=listener)
-        return replace(job, resume_path=self._path, command="tune").resolve().open(path, resume=True)
-
-    def _score(self, row):
-        return -row["val_loss"] if self._by_loss else row["val_accuracy"]
-
-
-class _Hopeless(Exception):  # noqa: N818 - no error: the trial is given up
-    """The trial will not be among the better ones."""
-
-
-class _Curve(Listener):
-    """Hears a trial's epochs, and ends it where it is hopeless.
-
-    Attributes:
-        best: Its best score up to each epoch.
-        epochs: How many there will be.
-    """
-
-    def __init__(self, known, score):
-        self._known, self._score = known, score
-        self.best, self.epochs = [], 0
-
-    def training_resumed(self, history):
-        for row in history:
-            self._add(row)
-
-    def epoch_done(self, row, is_best):
-        self._add(row)
-        if is_hopeless(self._known, self.best, self.epochs):
-            raise _Hopeless
-
-    def _add(self, row):
-        self.best.append(max([self._score(row), *self.best[-1:]]))
-
-
 def _describe(proposal, answer, trials):
     score = "" if answer.score is None else f"  score {answer.score:.4f}"
     reason = f" ({answer.reason})" if answer.reason else ""
     return f"trial {proposal.number + 1:>2}/{trials}{score}  {answer.seconds:.1f} s  {answer.status}{reason}"
 
 
-def _finish(search, own, path, recipes, source, seeds, cache_size, listener):
+def _finish(search, own, path, recipes, job, source, seeds, listener):
     """Write the best recipe, compare it with the original on test images, and write the result; return the `Tuning`."""
     original, base = recipes
     if search.best is None:
         raise TlkitError(f"tune: no trial came to its end. The first: {search.answers[0].reason}")
-    result = _describe_search(search, own)
-    best = original if result["best"] is None else _with_settings(base, result["settings"])
+    result, best = _describe_search(search, own), original
     if result["best"] is None:
         result["verdict"] = "tuning gained nothing: no trial validated better than the recipe's own settings"
-    elif seeds:
-        result |= _compare(path, {"default": original, "best": best}, source, seeds, cache_size, listener)
+    else:
+        best = with_settings(base, result["settings"], search.proposals[result["best"]].epochs)
+        if not len(job.data.indices("test")):
+            result["verdict"] = (
+                "whether the best settings are better can't be said: there are no test images, and the validation "
+                "images chose them"
+            )
+        elif seeds:
+            result |= _compare(path, {"default": original, "best": best}, source, seeds, job.cache_size, listener)
     run_folder.write_text(path / BEST, best.to_toml())
     run_folder.write_json(path / RESULT, result)
     return Tuning(path, result)
@@ -316,7 +241,12 @@ def _describe_search(search, own):
     best = search.best if search.answers[search.best].score > own else None
     return {
         "trials": [
-            {"trial": number, "settings": search.proposals[number].settings, **vars(answer)}
+            {
+                "trial": number,
+                "settings": search.proposals[number].settings,
+                "epochs": search.proposals[number].epochs,
+                **vars(answer),
+            }
             for number, answer in sorted(search.answers.items())
         ],
         "own_score": own,
@@ -345,17 +275,26 @@ def _compare(path, recipes, source, seeds, cache_size, listener):
 
 
 def _verdict(comparison, seeds):
-    """Say what tuning gained, by the first task's figure."""
-    task = next(iter(comparison["tasks"].values()))
-    found = task["recipes"][1] if seeds > 1 else task["runs"][1]
-    difference, p = found["difference"], found["p"]
-    where = f"on {task['n']} {comparison['split']} images, {seeds} seeds each"
-    low, high = difference["interval"]
-    unit, scale = ("points", 100) if task["metric"] != "mae" else ("", 1)
-    gain = f"{scale * difference['gain']:+.1f} {unit} [{scale * low:.1f}, {scale * high:.1f}]".replace("  ", " ")
-    if p < 0.05:
-        return f"tuning {'gained' if difference['gain'] > 0 else 'lost'} {gain} {where}, p {p:.2g}"
-    return f"tuning gained nothing that could be told from chance: {gain} {where}, p {p:.2g}"
+    """Say what tuning gained, by the figure of the first task of which anything can be said."""
+    for name, task in comparison["tasks"].items():
+        rows = task["recipes"] if seeds > 1 else task["runs"]
+        if len(rows) < 2 or rows[1]["difference"]["gain"] is None:
+            continue
+        difference, p = rows[1]["difference"], rows[1]["p"]
+        of = "" if name == "label" else f" in {name}"
+        where = f"{of} on {task['n']} {comparison['split']} images, {seeds} seeds each, p {p:.2g}"
+        numbers = (difference["gain"], *difference["interval"])
+        if task["metric"] == "mae":
+            gain, low, high = (f"{number:+.3g}" for number in numbers)
+        else:
+            gain, low, high = (f"{100 * number:+.1f}" for number in numbers)
+            gain += " points"
+        if p >= SIGNIFICANT:
+            return f"tuning gained nothing that could be told from chance: {gain} [{low}, {high}]{where}"
+        return (
+            f"tuning {'made it better' if difference['gain'] > 0 else 'made it worse'}: {gain} [{low}, {high}]{where}"
+        )
+    return "nothing can be said of the test images: none of them has a label that could be compared"
 
 
 def recorded_settings(out):
@@ -369,5 +308,7 @@ def recorded_settings(out):
         raise RunError(f"--out {path}: holds no search. Leave out --resume to begin one there.")
     settings = run_folder.read_json(path / SETTINGS)
     source = settings.pop("source")
+    if source == "arrays":
+        raise RunError(f"{path}: the search is on arrays; go on with it from Python.")
     settings.pop("data")
     return read_recipe(path / run_folder.RECIPE), source, settings

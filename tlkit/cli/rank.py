@@ -53,7 +53,10 @@ def rank(data, backbones, weights, download, tasks, group_by, seed, as_json):
     if as_json:
         click.echo(json.dumps(ranking.describe(), indent=2, ensure_ascii=False))
     else:
-        _print(ranking, data, dict(map(_split, weights)))
+        said = [word for text in tasks for word in ("--task", text)]
+        said += ["--group-by", group_by] if group_by else []
+        said += ["--seed", str(seed)] if seed else []
+        _print(ranking, ["--data", data, *said], dict(map(_split, weights)))
 
 
 def _parse_weights(texts):
@@ -70,7 +73,7 @@ def _split(text):
     return name, path
 
 
-def _print(ranking, data, weights):
+def _print(ranking, options, weights):
     from tlkit.cli.tables import print_table
 
     described, tasks = ranking.describe(), ranking.data.tasks
@@ -83,8 +86,8 @@ def _print(ranking, data, weights):
     best, cheapest = ranking.best, ranking.cheapest
     chosen = best if best == cheapest else f"{best}; {cheapest} can't be told from it and is faster"
     click.echo(f"best: {chosen}")
-    given = f" --weights {shlex.quote(weights[best])}" if best in weights else ""
-    click.echo(f"fine-tune with: tlkit finetune --backbone {best}{given} --data {shlex.quote(str(data))}")
+    given = ["--weights", weights[best]] if best in weights else []
+    click.echo(f"fine-tune with: {shlex.join(['tlkit', 'finetune', '--backbone', best, *given, *options])}")
 
 
 WORDS = {"accuracy": "accuracy", "mean_average_precision": "average precision", "mae": "error"}

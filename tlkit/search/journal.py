@@ -1,7 +1,9 @@
 """What a search has asked and been told, line by line: all that it takes to go on after a kill."""
 
+import fcntl
 import json
 import os
+import weakref
 
 from tlkit.errors import RunError
 
@@ -16,11 +18,17 @@ class Journal:
         lines: The dicts so far, those of earlier processes first.
 
     Raises:
-        RunError: If a line that isn't the last can't be read.
+        RunError: If a line that isn't the last can't be read, or another process works on the search.
     """
 
     def __init__(self, path):
         self._path, self.lines = path, []
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+        self.close = weakref.finalize(self, os.close, lock)  # lets others have the search
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system frees it when this process ends
+        except OSError:
+            raise RunError(f"{path.parent}: another process works on this search. Wait for it, or stop it.") from None
         if path.exists():
             self._read()
 

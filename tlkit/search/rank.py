@@ -103,7 +103,7 @@ def rank(candidates, labels, tasks):
         List of `Place`.
     """
     order = sorted(candidates, key=lambda one: one.loss)
-    if len(tasks) == 1:
+    if len(tasks) == 1 and all(_figure(one) is not None for one in order):
         order.sort(key=lambda one: -_goodness(one, tasks))
     first, *others = order
     found = [
@@ -113,22 +113,27 @@ def rank(candidates, labels, tasks):
         }
         for one in others
     ]
-    p_values = holm([difference.p for differences in found for difference in differences.values()])
+    known = [difference.p for differences in found for difference in differences.values() if difference.p is not None]
+    corrected = iter(holm(known))
     places = [Place(first, _on_front(first, order, tasks))]
-    for number, (one, differences) in enumerate(zip(others, found, strict=True)):
-        own = p_values[number * len(tasks) : (number + 1) * len(tasks)]
+    for one, differences in zip(others, found, strict=True):
+        own = [next(corrected) for difference in differences.values() if difference.p is not None]
         head = next(iter(differences.values()))
-        places.append(Place(one, _on_front(one, order, tasks), min(own), head.gain, head.interval))
+        places.append(Place(one, _on_front(one, order, tasks), min(own, default=1.0), head.gain, head.interval))
     return places
 
 
 def _goodness(candidate, tasks):
     """Return what is high for a good candidate: the figure of the one task, else the loss turned around."""
-    if len(tasks) > 1:
+    value = _figure(candidate)
+    if len(tasks) > 1 or value is None:
         return -candidate.loss
-    ((name, task),) = tasks.items()
-    value = candidate.figures[name][0]
-    return -value if task.kind == "regression" else value
+    return -value if next(iter(tasks.values())).kind == "regression" else value
+
+
+def _figure(candidate):
+    """Return the first task's figure; None where nothing can be said, as of the ranking of a label that all have."""
+    return next(iter(candidate.figures.values()))[0]
 
 
 def _on_front(one, candidates, tasks):

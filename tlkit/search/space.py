@@ -23,19 +23,62 @@ FULL = HEAD | {
     "stages.0.learning_rate": Span(min=1e-5, max=1e-2, log=True),
 }
 SPACES = {"head": HEAD, "full": FULL}
+# What a search can't vary: what its trials share, what is fixed before them, and what their scores are measured by.
+FIXED = (
+    "seed",
+    "tasks",
+    "tune",
+    "backbone",
+    "evaluation",
+    "data.split_seed",
+    "data.view_seed",
+    "data.group_by",
+    "data.folds",
+    "head.custom",
+    "head.original",
+    "loss.weights",
+    "training.monitor",
+    "training.cache",
+    "training.checkpoint_seconds",
+)
+
+
+def default_space(name, *, classes, own_head, blocks):
+    """Return the ranges of a default space that mean something here.
+
+    Args:
+        name: Key of `SPACES`.
+        classes: Whether a task has classes, not only numbers.
+        own_head: Whether the head is the recipe's to describe, not a function or the net's original one.
+        blocks: Number of the backbone's blocks.
+    """
+    ranges = dict(SPACES[name])
+    if not classes:
+        del ranges["loss.label_smoothing"]
+    if not own_head:
+        ranges = {key: span for key, span in ranges.items() if not key.startswith("head.")}
+    if "stages.0.unfreeze" in ranges:
+        ranges["stages.0.unfreeze"] = [
+            depth for depth in ranges["stages.0.unfreeze"] if depth == "all" or depth < blocks
+        ]
+    return ranges
 
 
 def check_space(ranges, try_settings):
-    """Check that each range's values, alone in the recipe, make a valid one.
+    """Check that a search can vary each key, and that each value, alone in the recipe, makes a possible one.
 
     Args:
         ranges: Dict of dotted recipe key to `Span` or list of values.
         try_settings: Function of a dict of key to value that raises `RecipeError` where the recipe refuses them.
 
     Raises:
-        RecipeError: If one names an unknown key or an impossible value.
+        RecipeError: If one names a key that is unknown or fixed, or an impossible value.
     """
     for key, span in ranges.items():
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED):
+            raise RecipeError(
+                f"`tune.{key}`: a search can't vary `{key}`; it is the same for all trials. Leave it out."
+            )
         for value in [span.min, span.max] if isinstance(span, Span) else span:
             try:
                 try_settings({key: value})

@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass, field
 
 from tlkit.errors import RunError
-from tlkit.search.oracles import WAIT, Proposal
+from tlkit.search.oracles import Proposal
 
 DONE, PRUNED, FAILED = "done", "pruned", "failed"
 LEAST_CURVES = 5  # trials that must have come as far before one is measured against them
@@ -48,21 +48,25 @@ class Trials:
     def __init__(self, oracle, journal):
         self._oracle, self._journal = oracle, journal
         self.proposals, self.answers, self._known = {}, {}, {}
+        self._over = False
         for line in journal.lines:
-            if "asked" in line:
-                self._ask_again(line)
-            else:
+            if "told" in line:
                 self._take(line["told"], Answer(**line["answer"]))
+            else:
+                self._ask_again(line)
         self._left = [number for number in self.proposals if number not in self.answers]
 
     def next(self):
         """Return the next `Proposal` to work on: first those that a kill cut short; `WAIT`, or None at the end."""
         if self._left:
             return self.proposals[self._left.pop(0)]
+        if self._over:
+            return None
         proposal = self._oracle.ask()
-        if isinstance(proposal, Proposal):
-            self._journal.append(asked=proposal.number, settings=proposal.settings, epochs=proposal.epochs)
-            self._open(proposal)
+        self._journal.append(
+            **_line(proposal)
+        )  # also where there is none: the oracle has drawn, and draws on from there
+        self._open(proposal)
         return proposal
 
     def again(self, number):
@@ -86,20 +90,29 @@ class Trials:
 
     def _ask_again(self, line):
         proposal = self._oracle.ask()
-        if proposal is WAIT or proposal != Proposal(line["asked"], line["settings"], line["epochs"]):
+        if _line(proposal) != line:
             raise RunError(
-                f"trial {line['asked']}: the oracle proposes {proposal}, not what it did when the search began. Go on "
-                "with the versions of keras-tuner and scikit-learn that it began with, or start a new one."
+                f"the oracle proposes {_line(proposal)}, not {line} as when the search began. Go on with the versions "
+                "of keras-tuner and scikit-learn that it began with, or start a new one."
             )
         self._open(proposal)
 
     def _open(self, proposal):
-        self.proposals[proposal.number] = proposal
-        self._known[proposal.number] = [answer.curve for answer in self.answers.values() if answer.status == DONE]
+        self._over = proposal is None
+        if isinstance(proposal, Proposal):
+            self.proposals[proposal.number] = proposal
+            self._known[proposal.number] = [answer.curve for answer in self.answers.values() if answer.status == DONE]
 
     def _take(self, number, answer):
         self.answers[number] = answer
         self._oracle.tell(number, answer.score)
+
+
+def _line(proposal):
+    """Return the journal's line of what the oracle proposed: a trial, to wait, or nothing more."""
+    if not isinstance(proposal, Proposal):
+        return {"asked": proposal}
+    return {"asked": proposal.number, "settings": proposal.settings, "epochs": proposal.epochs}
 
 
 def is_hopeless(known, curve, epochs):

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
-from tlkit.errors import TlkitError
+from tlkit.errors import Stopped, TlkitError
 from tlkit.search.oracles import WAIT, Proposal
 from tlkit.search.trials import FAILED, Answer
 
@@ -151,8 +151,8 @@ def _work(pipe, start, arguments):
     try:
         while True:
             pipe.send(make(*pipe.recv()))
-    except (EOFError, OSError, KeyboardInterrupt):
-        pass  # the search is over, or stopped
+    except (EOFError, OSError, KeyboardInterrupt, Stopped):
+        pass  # the search is over, or stopped and saved
 
 
 def _interrupt(_number, _frame):

@@ -24,6 +24,7 @@ class TrainingState:
         begun: Whether what comes before the first stage is done.
         loss_sum, score_sum, seen: Sums over the epoch so far, for the row it will add to the history.
         best: The row of what would ship now: of an epoch, of the probe, or None before there is either.
+        probe: The row of the probe, or None without one.
         stage_best: The row of the stage's best epoch so far, which contends with `best` when the stage is over.
         stale_epochs: Epochs of this stage since its best, for early stopping.
         drops, stale_since_drop: How often the stage has met a plateau, and epochs without a better one since.
@@ -47,6 +48,7 @@ class TrainingState:
     score_sum: float = 0.0
     seen: int = 0
     best: dict | None = None
+    probe: dict | None = None
     stage_best: dict | None = None
     stale_epochs: int = 0
     drops: int = 0

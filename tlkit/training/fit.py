@@ -118,7 +118,8 @@ class Training:
                 listener.note("the head is not linear: it begins at random, and there is no probe to beat")
             else:
                 figures = trainer.evaluate(self.features.validation())
-                state.best = PROBE | {"val_loss": figures.loss, "val_accuracy": figures.score}
+                state.best = state.probe = PROBE | {"val_loss": figures.loss, "val_accuracy": figures.score}
+                listener.probe_fitted(state.probe)
                 state.best_figures = [self._figures(figures)]
                 state.best_variables = values_of(self._tracked(0, self.model))
                 strengths = ", ".join(f"{probe.strength:g}" for probe in probes.values())

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 
 import keras
 import numpy as np
@@ -51,7 +52,10 @@ def describe_device():
 
         gpus = tf.config.list_physical_devices("GPU")
         names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-        threads = tf.config.threading.get_intra_op_parallelism_threads() or usable_cpus()
+        asked = int(
+            os.environ.get("TF_NUM_INTRAOP_THREADS") or 0
+        )  # which TensorFlow heeds where nothing is set in code
+        threads = tf.config.threading.get_intra_op_parallelism_threads() or asked or usable_cpus()
         return (f"{len(gpus)} x {names[0]}" if gpus else "CPU"), threads
     return keras.backend.backend(), usable_cpus()
 

@@ -1,0 +1,156 @@
+"""Trials of a search: each a run folder, trained on the training images and judged on the validation images."""
+
+import shutil
+import time
+import traceback
+from dataclasses import replace
+
+import numpy as np
+
+from tlkit import run as run_folder
+from tlkit.api import _make_job
+from tlkit.data.index import subset
+from tlkit.progress import Listener
+from tlkit.recipe import check_recipe, set_keys
+from tlkit.search.trials import DONE, FAILED, PRUNED, Answer, is_hopeless
+
+TRIALS, OWN, ERROR = "trials", "own", "error.txt"
+
+
+def with_settings(recipe, settings, epochs=None):
+    """Return a recipe with some keys set; `epochs` are those of the last stage."""
+    values = recipe.model_dump()
+    set_keys(values, settings)
+    if epochs is not None:
+        values["stages"][-1]["epochs"] = epochs
+    return check_recipe(values, where="tune")
+
+
+def start_bench(base, source, cache_size, path, listener):
+    """Return what makes trials in a worker: `Bench.make`."""
+    return Bench(_make_job(base, source, _Quiet(listener), cache_size), base, path).make
+
+
+class _Quiet(Listener):
+    """Tells another listener only that the engine is about to be loaded."""
+
+    def __init__(self, listener):
+        self._listener = listener
+
+    def engine_needed(self):
+        self._listener.engine_needed()
+
+
+class Bench:
+    """Makes trials, one after the other, in one process; what they keep in memory they share.
+
+    Args:
+        job: The `Job` of the search's recipe.
+        base: The `Recipe` whose keys the trials set.
+        path: The search's folder.
+    """
+
+    def __init__(self, job, base, path):
+        from tlkit.training.cache import memory_room
+        from tlkit.training.store import MemoryStore
+
+        self._base, self._path = base, path
+        data = subset(job.data, np.flatnonzero(job.data.split != "test"))
+        memory = MemoryStore(memory_room())
+        self._job = replace(job, data=data, memory=memory, resume_path=path, command="tune", listener=Listener())
+        self._by_loss = base.training.monitor == "loss"
+
+    def try_settings(self, settings):
+        """Raise `RecipeError` if some settings can't make a trial; nothing is built."""
+        from tlkit.data.augment import training_view
+
+        recipe = replace(self._job, recipe=with_settings(self._base, settings)).resolve().recipe
+        training_view(recipe.data.augment, image_size=32, fit=recipe.data.fit)
+
+    def make(self, proposal, known):
+        """Make a trial, or what is left of it.
+
+        Args:
+            proposal: Its `Proposal`.
+            known: Curves of earlier trials, as from `Trials.known`.
+
+        Returns:
+            Its `Answer`.
+        """
+        started, path = time.monotonic(), self._trial_path(proposal.number)
+        curve = _Curve(known, self._score)
+        try:
+            recipe = with_settings(self._base, proposal.settings, proposal.epochs)
+            curve.epochs = sum(stage.epochs for stage in recipe.stages)
+            row = self._open(recipe, proposal.number, path, curve).run_trial()
+            score, status, reason = self._score(row), DONE, ""
+        except _Hopeless:
+            score, status, reason = curve.best[-1], PRUNED, f"below the median after epoch {len(curve.best)}"
+        except Exception as error:  # whatever a trial's settings bring about ends that trial, not the search
+            score, status, reason = None, FAILED, f"{type(error).__name__}: {error}"
+            path.mkdir(parents=True, exist_ok=True)
+            run_folder.write_text(path / ERROR, traceback.format_exc())
+        return Answer(status, score, curve.best, round(time.monotonic() - started, 3), reason)
+
+    def make_own(self, recipe):
+        """Make a trial of the recipe's own settings; return its score."""
+        path = self._path / TRIALS / OWN
+        if not (path / run_folder.METRICS).is_file():
+            self._open(recipe.model_copy(deep=True), 0, path, Listener()).run_trial()
+        self._clear(path)
+        return self._score(run_folder.read_json(path / run_folder.METRICS)["val"])
+
+    def forget(self, number):
+        """Remove what only a trial that is not over needs."""
+        self._clear(self._trial_path(number))
+
+    def _trial_path(self, number):
+        return self._path / TRIALS / f"{number:03}"
+
+    @staticmethod
+    def _clear(path):
+        shutil.rmtree(path / run_folder.CHECKPOINT, ignore_errors=True)
+
+    def _open(self, recipe, number, path, listener):
+        """Return the opened `Job` of a trial: seeded by its number, with the views and the split of all."""
+        seed = self._base.seed
+        recipe.seed = (seed + number) % 2**32
+        recipe.data.split_seed = recipe.data.view_seed = seed
+        return replace(self._job, recipe=recipe, listener=listener).resolve().open(path, resume=True)
+
+    def _score(self, row):
+        return -row["val_loss"] if self._by_loss else row["val_accuracy"]
+
+
+class _Hopeless(Exception):  # noqa: N818 - no error: the trial is given up
+    """The trial will not be among the better ones."""
+
+
+class _Curve(Listener):
+    """Hears a trial's epochs, and ends it where it is hopeless.
+
+    Attributes:
+        best: Its best score up to each epoch, the probe's included.
+        epochs: How many there will be.
+    """
+
+    def __init__(self, known, score):
+        self._known, self._score = known, score
+        self.best, self.epochs, self._probe = [], 0, []
+
+    def probe_fitted(self, row):
+        self._probe = [self._score(row)]
+
+    def training_resumed(self, probe, history):
+        if probe:
+            self.probe_fitted(probe)
+        for row in history:
+            self._add(row)
+
+    def epoch_done(self, row, is_best):
+        self._add(row)
+        if is_hopeless(self._known, self.best, self.epochs):
+            raise _Hopeless
+
+    def _add(self, row):
+        self.best.append(max([self._score(row), *(self.best[-1:] or self._probe)]))
