@@ -10,7 +10,8 @@ Reference:
 
 from keras import layers
 
-from tlkit.models.nets.parts import bn_relu, classify_with_two_hidden, local_response_normalization
+from tlkit.models.nets.parts import batch_norm as normalized
+from tlkit.models.nets.parts import classify_with_two_hidden, local_response_normalization
 
 INITIALIZER = "glorot_uniform"
 
@@ -55,7 +56,7 @@ def _convolve(x, filters, size, name, batch_norm):
     if not batch_norm:
         return layers.Conv2D(filters, size, activation="relu", name=name, **settings)(x)
     x = layers.Conv2D(filters, size, use_bias=False, name=name, **settings)(x)
-    return bn_relu(x, name=f"{name}_relu")
+    return layers.ReLU(name=f"{name}_relu")(normalized(x, name=f"{name}_norm"))
 
 
 def vgg_a(image):
