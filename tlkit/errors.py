@@ -35,6 +35,12 @@ class Stopped(BaseException):
         super().__init__(f"{signal.Signals(signal_number).name}: stopped and saved. To go on: {resume}")
         self.status = 128 + signal_number
 
+    @classmethod
+    def after(cls, interruption, resume):
+        """Return what a `KeyboardInterrupt`, a `Terminated` or another `Stopped` comes to for who is to go on."""
+        numbers = {Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
+        return cls(numbers.get(type(interruption)) or interruption.status - 128, resume)
+
 
 class Terminated(BaseException):
     """SIGTERM arrived."""

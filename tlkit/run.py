@@ -146,6 +146,24 @@ def new_run_path(backbone, data_name, out=None):
     return out
 
 
+@contextlib.contextmanager
+def made_whole(path):
+    """Yield a folder that becomes `path` at the end, so that a folder of ours exists whole or not at all.
+
+    Raises:
+        RunError: If it can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".starting-", dir=path.parent) as temporary:
+            begun = Path(temporary) / path.name
+            begun.mkdir()
+            yield begun
+            begun.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: can't write the run folder: {error.strerror}. Choose another with --out.") from None
+
+
 def describe_environment(seed, threads):
     """Return what `environment.json` records: versions, machine, threads, seed, git revision, command."""
     return {

@@ -2,8 +2,6 @@
 
 import shlex
 import shutil
-import signal
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -167,8 +165,7 @@ class Job:
             try:
                 _execute(self, estimate)
             except (KeyboardInterrupt, Terminated) as interruption:
-                number = signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
-                raise Stopped(number, self.resume_command) from None
+                raise Stopped.after(interruption, self.resume_command) from None
         run = Run(self.path)
         run.data = self.data
         return run
@@ -210,17 +207,10 @@ class Job:
 
 
 def _make_folder(path, recipe, data):
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".starting-", dir=path.parent) as temporary:
-            begun = Path(temporary) / path.name
-            begun.mkdir()
-            run_folder.write_json(begun / run_folder.DATA, describe_data(data))
-            _write_splits(begun / run_folder.SPLITS, data)
-            run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
-            begun.replace(path)  # so that a run folder exists whole or not at all
-    except OSError as error:
-        raise RunError(f"{path}: can't write the run folder: {error.strerror}. Choose another with --out.") from None
+    with run_folder.made_whole(path) as begun:
+        run_folder.write_json(begun / run_folder.DATA, describe_data(data))
+        _write_splits(begun / run_folder.SPLITS, data)
+        run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
 
 
 def _execute(job, estimate):

@@ -26,6 +26,14 @@ def with_settings(recipe, settings, epochs=None):
     return check_recipe(values, where="tune")
 
 
+def try_settings(job, base, settings):
+    """Raise `RecipeError` if some settings of the recipe `base` can't make a trial; nothing is built."""
+    from tlkit.data.augment import training_view
+
+    recipe = replace(job, recipe=with_settings(base, settings), listener=Listener()).resolve().recipe
+    training_view(recipe.data.augment, image_size=32, fit=recipe.data.fit)
+
+
 def start_bench(base, source, cache_size, path, listener):
     """Return what makes trials in a worker: `Bench.make`."""
     return Bench(_make_job(base, source, _Quiet(listener), cache_size), base, path).make
@@ -59,13 +67,6 @@ class Bench:
         memory = MemoryStore(memory_room())
         self._job = replace(job, data=data, memory=memory, resume_path=path, command="tune", listener=Listener())
         self._by_loss = base.training.monitor == "loss"
-
-    def try_settings(self, settings):
-        """Raise `RecipeError` if some settings can't make a trial; nothing is built."""
-        from tlkit.data.augment import training_view
-
-        recipe = replace(self._job, recipe=with_settings(self._base, settings)).resolve().recipe
-        training_view(recipe.data.augment, image_size=32, fit=recipe.data.fit)
 
     def make(self, proposal, known):
         """Make a trial, or what is left of it.

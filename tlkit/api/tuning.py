@@ -1,15 +1,13 @@
 """The search for better settings: trials on one feature pass, the best retrained and held against the original."""
 
 import shlex
-import signal
-import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.api import _make_job, finetune_recipe
-from tlkit.api.trials import Bench, start_bench, with_settings
-from tlkit.catalog import BUILDABLE
+from tlkit.api.trials import Bench, start_bench, try_settings, with_settings
 from tlkit.errors import RecipeError, RunError, Stopped, Terminated, TlkitError
 from tlkit.evaluation.compare import SIGNIFICANT
 from tlkit.progress import Listener
@@ -94,7 +92,7 @@ def tune(
     job = _make_job(recipe, source, listener, cache_size)
     base = _with_one_stage(job, "head" if space == "head" and not recipe.tune else "auto")
     ranges = _ranges(recipe, base, job, space, oracle)
-    check_space(ranges, Bench(job, base, None).try_settings)
+    check_space(ranges, partial(try_settings, job, base))
     path = _open_folder(recipe, job, out, resume, {"trials": trials, "oracle": oracle, "space": space, "seeds": seeds})
     listener.note(f"search: {path}")
     listener.engine_needed()
@@ -104,10 +102,8 @@ def tune(
         own = _work(search, (base, source, cache_size, path), job, trials, workers, listener)
         return _finish(search, own, path, (_without_ranges(recipe), base), job, source, seeds, listener)
     except (KeyboardInterrupt, Terminated, Stopped) as interruption:
-        status = {KeyboardInterrupt: 128 + signal.SIGINT, Terminated: 128 + signal.SIGTERM}
-        number = (status.get(type(interruption)) or interruption.status) - 128
         size = "" if cache_size is None else f" --cache-size {cache_size}"
-        raise Stopped(number, f"tlkit tune --resume --out {shlex.quote(str(path))}{size}") from None
+        raise Stopped.after(interruption, f"tlkit tune --resume --out {shlex.quote(str(path))}{size}") from None
     finally:
         journal.close()
 
@@ -136,7 +132,7 @@ def _with_one_stage(job, choice):
     recipe = _without_ranges(job.recipe)
     if not isinstance(recipe.stages, str) and recipe.stages:
         return recipe
-    images, blocks = len(job.data.indices("train")), len(BUILDABLE[recipe.backbone.name].block_ends)
+    images, blocks = len(job.data.indices("train")), len(job.ends)
     word = recipe.stages if isinstance(recipe.stages, str) and recipe.stages != "auto" else choice
     size = min(recipe.data.batch_size, images)
     recipe.stages = rules.choose_stages(word, images, blocks, size, probed=True) or rules.choose_stages(
@@ -151,16 +147,9 @@ def _open_folder(recipe, job, out, resume, settings):
     exists = resume and out and (Path(out) / SETTINGS).is_file()
     if not exists:
         path = run_folder.new_run_path(f"tune-{recipe.backbone.name}", Path(job.data.source).stem, out)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".starting-", dir=path.parent) as temporary:
-                begun = Path(temporary) / path.name
-                begun.mkdir()
-                run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
-                run_folder.write_json(begun / SETTINGS, settings)
-                begun.replace(path)  # so that a search exists whole or not at all
-        except OSError as error:
-            raise RunError(f"{path}: can't write the search: {error.strerror}. Choose another with --out.") from None
+        with run_folder.made_whole(path) as begun:
+            run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
+            run_folder.write_json(begun / SETTINGS, settings)
         return path
     path = Path(out)
     recorded = run_folder.read_json(path / SETTINGS)

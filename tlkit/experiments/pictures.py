@@ -127,7 +127,7 @@ def write_list(file, splits):
     run_folder.write_csv(file, ("path", "label", "split"), rows)
 
 
-def scratch_recipe(net, epochs, *, batch_size=128, learning_rate=0.1, schedule="constant"):
+def scratch_recipe(net, epochs, *, batch_size=128, learning_rate=0.1, schedule="constant", warmup=0.0):
     """Return the recipe of a net for CIFAR-10 from scratch, as in its paper, as plain values.
 
     The paper's weight decay of 1e-4 is an L2 penalty of half of it; a margin of four pixels, a random crop, mirrored
@@ -145,5 +145,5 @@ def scratch_recipe(net, epochs, *, batch_size=128, learning_rate=0.1, schedule="
         "head": {"original": True, "init": "random"},
         "training": {"batch_norm": "train", "l2": 5e-5, "monitor": "accuracy"},
         "evaluation": {"tta": "none", "calibration": "none"},
-        "stages": [stage | {"schedule": schedule}],
+        "stages": [stage | {"schedule": schedule, "warmup": warmup}],
     }

@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkit.data.labels import labelled
 from tlkit.evaluation.compare import SIGNIFICANT, figure, holm, paired_difference
-from tlkit.evaluation.metrics import split_metrics
+from tlkit.evaluation.metrics import headline_metric, split_metrics
 from tlkit.search.evidence import log_evidence
 from tlkit.search.probes import logistic_probe, ridge_probe
 from tlkit.training.probe import encode_targets
@@ -82,7 +82,10 @@ def judge(features, labels, tasks, fold):
         known = labelled(labels[name])
         evidence.append(log_evidence(features[known], encode_targets(labels[name][known], task)))
     return {
-        "figures": {name: figure(labels[name], predictions[name], task) for name, task in tasks.items()},
+        "figures": {
+            name: tuple(metrics["tasks"][name][key] for key in headline_metric(task.kind))
+            for name, task in tasks.items()
+        },
         "loss": metrics["loss"],
         "ridge": {name: figure(labels[name], ridge[name], task)[0] for name, task in tasks.items()},
         "log_evidence": float(np.mean(evidence)),

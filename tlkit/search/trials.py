@@ -65,7 +65,7 @@ class Trials:
         proposal = self._oracle.ask()
         self._journal.append(
             **_line(proposal)
-        )  # also where there is none: the oracle has drawn, and draws on from there
+        )  # where there is none, too: the oracle has drawn, and goes on from there
         self._open(proposal)
         return proposal
 

@@ -10,8 +10,7 @@ Reference:
 
 from keras import layers
 
-from tlkit.models.nets.parts import batch_norm as normalized
-from tlkit.models.nets.parts import classify_with_two_hidden, local_response_normalization
+from tlkit.models.nets.parts import batch_norm, classify_with_two_hidden, local_response_normalization
 
 INITIALIZER = "glorot_uniform"
 
@@ -51,12 +50,12 @@ def top(features, outputs):
     return classify_with_two_hidden(features, outputs, initializer=INITIALIZER)  # 4096, 4096, 1000
 
 
-def _convolve(x, filters, size, name, batch_norm):
+def _convolve(x, filters, size, name, normalize):
     settings = {"padding": "same", "kernel_initializer": INITIALIZER}
-    if not batch_norm:
+    if not normalize:
         return layers.Conv2D(filters, size, activation="relu", name=name, **settings)(x)
     x = layers.Conv2D(filters, size, use_bias=False, name=name, **settings)(x)
-    return layers.ReLU(name=f"{name}_relu")(normalized(x, name=f"{name}_norm"))
+    return layers.ReLU(name=f"{name}_relu")(batch_norm(x, name=f"{name}_norm"))
 
 
 def vgg_a(image):
