@@ -227,6 +227,16 @@ class Stage(_Table):
     image_size: Annotated[int, Field(ge=16, le=4096)] | Literal["full"] = Field(
         "full", description="Side of the training views in this stage; full: data.image_size, which always evaluates."
     )
+    stop_after: Annotated[int, Field(ge=0)] | Literal["never"] = Field(
+        "never",
+        description="Epochs after which the stage ends although its schedule has more. A run whose time was up writes "
+        "it here, so that its recipe repeats it.",
+    )
+
+    @property
+    def trained_epochs(self):
+        """How many of its epochs are trained."""
+        return self.epochs if self.stop_after == "never" else min(self.epochs, self.stop_after)
 
 
 class Span(_Table):

@@ -20,6 +20,7 @@ RECIPE = "recipe.toml"
 ENVIRONMENT = "environment.json"
 DATA = "data.json"
 SPLITS = "splits.csv"
+PLAN = "plan.json"
 HISTORY = "history.csv"
 SELECTION = "selection.json"
 MODEL = "model.keras"
@@ -116,6 +117,16 @@ def find_complete_run(path):
     if not is_complete(path):
         raise RunError(f"{path}: this run is not complete. `tlkit finetune --resume --out {path}` continues it.")
     return path
+
+
+def find_run_that_predicts(path):
+    """Return the folder of a run that has a model: a complete one, or one that has written its best so far.
+
+    Raises:
+        RunError: If it isn't a run, or has no model yet.
+    """
+    path = find_run(path)
+    return path if (path / MODEL).is_file() and (path / INPUTS).is_file() else find_complete_run(path)
 
 
 def is_complete(path):

@@ -8,30 +8,11 @@ import subprocess
 import sys
 import time
 
-import keras
 import numpy as np
 import pytest
+from doomed import DOOMED, assert_same_bits
 
 STAGES = "[{unfreeze=0, epochs=4, learning_rate=1e-2}, {unfreeze=2, epochs=10, learning_rate=1e-3}]"
-
-
-# A program that is killed for good when its training reaches the step that its first argument says.
-DOOMED = """
-import os, signal, sys
-from tlkit.cli import main
-from tlkit.training.stage import StageTrainer
-
-train_step, left = StageTrainer.train_step, [int(sys.argv.pop(1))]
-
-def doomed_step(self, *batch, **more):
-    if left[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left[0] -= 1
-    return train_step(self, *batch, **more)
-
-StageTrainer.train_step = doomed_step
-main()
-"""
 
 
 def start(data, out, *more, program=("-m", "tlkit")):
@@ -47,14 +28,6 @@ def finish(process):
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 0, errors
     return errors
-
-
-def assert_same_bits(one, other):
-    assert (one / "metrics.json").read_bytes() == (other / "metrics.json").read_bytes()
-    assert (one / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
-    models = [keras.saving.load_model(path / "model.keras") for path in (one, other)]
-    for mine, theirs in zip(*(model.get_weights() for model in models), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,13 @@ def head(features):
     return keras.layers.Dense(3, name="logits")(keras.layers.Dropout(0.3)(x))
 
 
-def make_model():
-    """Two blocks, each with BatchNorm and Dropout, and a head that has both, too."""
+def linear_head(features):
+    x = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.layers.Dense(3, name="logits")(keras.layers.Dropout(0.3)(x))
+
+
+def make_model(head=head):
+    """Two blocks, each with BatchNorm and Dropout, and a head that has both, too, unless another is given."""
     keras.utils.set_random_seed(0)
     image = x = keras.Input((8, 8, 3), name="image")
     x = keras.layers.Rescaling(1 / 255)(x)
@@ -76,7 +81,7 @@ def make_training(model, stages, probe_views=(), **craft):
     return Training(model, stages, ends=ENDS, tasks=TASKS, features=Batches(), craft=craft, probe_views=probe_views)
 
 
-def train(training, tmp_path, state=None, stop=None, seconds=3600, listener=None):
+def train(training, tmp_path, state=None, stop=None, seconds=3600, listener=None, **more):
     state = state or TrainingState()
     checkpoint = Checkpoint(tmp_path / "run" / "checkpoint", {"test": True}, seconds)
     training.run(
@@ -85,6 +90,7 @@ def train(training, tmp_path, state=None, stop=None, seconds=3600, listener=None
         listener=listener or Listener(),
         stop=stop or StopRequest(),
         on_epoch=lambda state: None,
+        **more,
     )
     return state, checkpoint
 

@@ -237,7 +237,7 @@ def test_a_file_without_top_makes_no_classifier(tmp_path):
         ("text.h5", b"text", "is no weights file"),
         ("text.keras", b"text", "is no weights file"),
         ("weights.pth", b"text", "is no weights file"),
-        ("folder/other.txt", b"text", "holds no model.keras"),
+        ("folder/other.txt", b"text", "no finished run"),
     ],
 )
 @pytest.mark.parametrize("act", [check_weights, find_weights])

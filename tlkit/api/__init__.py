@@ -184,13 +184,15 @@ def _refuse_built(settings):
                 raise RecipeError(f"finetune: `{key}` is decided before. Give it to `{where}`, or to the command.")
 
 
-def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, listener=None):
+def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, budget=None, listener=None):
     """Do the main job from a recipe: what `tlkit finetune` and `tlkit train` call.
 
     Args:
         recipe: `Recipe`; with `data.folds`, cross-validated.
         source: As for `load_data`.
         out, resume, cache_size, listener: As for `finetune`.
+        budget: `tlkit.api.budgeting.Budget`: what the recipe leaves open is chosen such that the run is over in that
+            time; the recipe in the run folder says what was chosen, so that it is repeated and resumed to the bit.
 
     Returns:
         `tlkit.delivery.predict.Run`.
@@ -203,6 +205,10 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, 
     if out and not resume:
         run_folder.new_run_path(recipe.backbone.name, "", out)
     job = _make_job(recipe, source, listener or Listener(), cache_size)
+    if budget:
+        from tlkit.api.budgeting import plan_run
+
+        job = plan_run(job, budget)
     if recipe.data.folds:
         return cross_validate(job, out, resume)
     return job.resolve().open(out, resume).run()
@@ -296,15 +302,19 @@ def evaluate(run, *, data=None, tta="none", average="probabilities", ensemble=()
     return evaluate_run(load_run(run), data, tta, average, members, listener or Listener())
 
 
-def load_run(run):
+def load_run(run, *, unfinished=False):
     """Return a completed run as a `tlkit.delivery.predict.Run`, which predicts; a `Run` is returned as it is.
 
+    Args:
+        run: The folder, or a `Run`.
+        unfinished: Whether it may be a run that isn't over, which predicts with its best model so far.
+
     Raises:
-        RunError: If it isn't the folder of a completed run.
+        RunError: If it isn't the folder of such a run.
     """
     from tlkit.delivery.predict import Run
 
-    return run if isinstance(run, Run) else Run(run)
+    return run if isinstance(run, Run) else Run(run, unfinished=unfinished)
 
 
 def find_head(reference):

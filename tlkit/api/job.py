@@ -1,5 +1,6 @@
 """One run from its recipe to its metrics: the order in which a run folder comes to be."""
 
+import math
 import shlex
 import shutil
 import time
@@ -8,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tlkit import run as run_folder
+from tlkit.api.budgeting import write_outcome
 from tlkit.api.caching import choose_cache
 from tlkit.api.calibrating import calibrate, refuse_idle_sets
+from tlkit.api.deployable import Deployable, describe_inputs
 from tlkit.api.parts import class_counts, make_training, refuse_idle, refuse_no_training
 from tlkit.api.precision import choose_precision
 from tlkit.api.report import report_job
@@ -19,7 +22,6 @@ from tlkit.catalog import BUILDABLE
 from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
 from tlkit.data.labels import label_texts
-from tlkit.data.resize import INTERPOLATION
 from tlkit.delivery.predict import Run
 from tlkit.errors import RecipeError, RunError, Stopped, Terminated
 from tlkit.progress import Listener
@@ -47,6 +49,7 @@ class Job:
         pool: int64 array of the images that runs with the same store share, as folds do; None for the run's own.
         resume_path: What a user gives to `--resume`: the run's folder, or that of the run or search it is part of.
         command: Which command that is.
+        budget: `tlkit.api.budgeting.Planned`, for a run whose time is limited.
     """
 
     recipe: Recipe
@@ -63,6 +66,7 @@ class Job:
     pool: object = None
     resume_path: Path | None = None
     command: str = "finetune"
+    budget: object = None
 
     def resolve(self):
         """Return the job with every automatic choice made, so that its recipe repeats it wherever it is read.
@@ -141,7 +145,7 @@ class Job:
             for leftover in path.rglob(".*.tmp*"):  # of a write that was killed
                 leftover.unlink(missing_ok=True)
         else:
-            _make_folder(path, recipe, self.data)
+            _make_folder(path, recipe, self.data, self.budget)
         opened = {"path": path, "model": model, "recipe": recipe, "plan": plan, "store": store}
         return replace(self, **opened, resume_path=self.resume_path or path)
 
@@ -206,9 +210,13 @@ class Job:
         )
 
 
-def _make_folder(path, recipe, data):
+def _make_folder(path, recipe, data, budget):
     with run_folder.made_whole(path) as begun:
-        run_folder.write_json(begun / run_folder.DATA, describe_data(data))
+        described = describe_data(data)
+        if budget:
+            run_folder.write_json(begun / run_folder.PLAN, budget.plan)
+            described |= budget.audit
+        run_folder.write_json(begun / run_folder.DATA, described)
         _write_splits(begun / run_folder.SPLITS, data)
         run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
 
@@ -222,7 +230,7 @@ def _execute(job, estimate):
     with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
         job.model.save(temporary)
     metrics = score_splits(job, training.chain, calibration)
-    run_folder.write_json(job.path / run_folder.INPUTS, _describe_inputs(job, metrics.get("conformal", {})))
+    run_folder.write_json(job.path / run_folder.INPUTS, describe_inputs(job, metrics.get("conformal", {})))
     if estimate:
         metrics |= {"primary": primary_key("cv", job.data.tasks), "cv": estimate}
     now = time.monotonic()
@@ -237,6 +245,7 @@ def _execute(job, estimate):
     run_folder.write_json(job.path / run_folder.TIMING, timing)
     run_folder.write_json(job.path / run_folder.METRICS, metrics)
     report_job(job)
+    write_outcome(job, state.best)
     checkpoint = job.path / run_folder.CHECKPOINT
     (checkpoint / run_folder.CHECKPOINT_FILE).unlink(missing_ok=True)  # from here on the run is complete
     shutil.rmtree(checkpoint, ignore_errors=True)
@@ -255,27 +264,48 @@ def _record_environment(job):
 
 def _train(job):
     from tlkit.training.checkpoint import Checkpoint, TrainingState
-    from tlkit.training.fit import weights_hash
+    from tlkit.training.clock import Deadline
     from tlkit.training.interrupt import deferred_signals
+    from tlkit.training.stage import weights_hash
 
     recipe, data, training = job.recipe, job.data, make_training(job)
     identity = {
-        "recipe": _without_cache(recipe).to_toml(),
+        "recipe": _deciding(recipe).to_toml(),
         "data": data.fingerprint,
         "initial weights": weights_hash(job.model),
     }
     seconds = recipe.training.checkpoint_seconds
+    until = job.budget.train_until if job.budget else math.inf
+    deadline = Deadline(until, lambda stages: _record_end(job, stages))
+    whole = job.resume_path == job.path  # no fold, no trial
     checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command)
     recorder = _Recorder(job.path)
     with deferred_signals() as stop:
         state = checkpoint.load() or TrainingState()
         job.listener.training_resumed(state.probe, state.history)
-        training.run(state, checkpoint=checkpoint, listener=job.listener, stop=stop, on_epoch=recorder)
+        training.run(
+            state,
+            checkpoint=checkpoint,
+            listener=job.listener,
+            stop=stop,
+            on_epoch=recorder,
+            on_candidate=Deployable(job, training) if whole else None,
+            deadline=deadline,
+        )
     recorder.write_history(state)
     run_folder.write_json(
         job.path / run_folder.SELECTION, {"shipped": _choice(state.best), "contests": state.selection}
     )
     return state, training
+
+
+def _record_end(job, stages):
+    """Write into a run's recipe where its training ends, before it does."""
+    last = next(number for number, stage in enumerate(stages) if stage.trained_epochs < stage.epochs)
+    done, planned = stages[last].trained_epochs, stages[last].epochs
+    job.listener.note(f"time for training is up: stage {last} ends after {done} of {planned} epochs")
+    recipe = job.recipe.model_copy(update={"stages": stages})
+    run_folder.write_text(job.path / run_folder.RECIPE, recipe.to_toml())
 
 
 def _choice(row):
@@ -303,26 +333,6 @@ class _Recorder:
         run_folder.write_csv(self._path, columns, [[row[column] for column in columns] for row in state.history])
 
 
-def _describe_inputs(job, conformal):
-    recipe, data = job.recipe, job.data
-    return {
-        "block_ends": list(job.ends),
-        "image_size": recipe.data.image_size,
-        "fit": recipe.data.fit,
-        "interpolation": INTERPOLATION,
-        "channels": "RGB",
-        "range": [0, 255],
-        "batch_size": recipe.data.batch_size,
-        "tasks": {name: _describe_task(task, conformal.get(name)) for name, task in data.tasks.items()},
-    }
-
-
-def _describe_task(task, sets):
-    threshold = {"conformal": {key: sets[key] for key in ("alpha", "threshold")}} if sets else {}
-    scale = {"mean": task.mean, "scale": task.scale} if task.kind == "regression" else {}
-    return {"kind": task.kind, "classes": list(task.classes), **scale, **threshold}
-
-
 def _write_splits(path, data):
     columns = [label_texts(task, data.labels[name]) for name, task in data.tasks.items()]
     rows = zip(data.paths, data.split.tolist(), data.sha256, *columns, strict=True)
@@ -333,7 +343,7 @@ def _recorded_choices(path, recipe, data):
     """Return the recipe with what a run that exists has chosen; refuse another recipe, or other data."""
     recorded = read_recipe(path / run_folder.RECIPE)
     recipe = _with_measured(recipe, recorded)
-    differing = _differing_keys(_without_cache(recorded).model_dump(), _without_cache(recipe).model_dump())
+    differing = _differing_keys(_deciding(recorded).model_dump(), _deciding(recipe).model_dump())
     if differing:
         raise RunError(
             f"{path}: this run's recipe differs in {', '.join(differing)}. "
@@ -341,13 +351,17 @@ def _recorded_choices(path, recipe, data):
         )
     if run_folder.read_json(path / run_folder.DATA).get("fingerprint") != data.fingerprint:
         raise RunError(f"{path}: the data changed since this run began. Put it back, or start a new run.")
-    return recorded if recipe.training.cache == "auto" else recipe
+    if recipe.training.cache != "auto":
+        recorded.training.cache = recipe.training.cache
+    return recorded
 
 
-def _without_cache(recipe):
-    """Return a recipe with the one key left open that decides nothing about the result."""
+def _deciding(recipe):
+    """Return a recipe without what is no part of what was asked for: where features lie, where time was up."""
     recipe = recipe.model_copy(deep=True)
     recipe.training.cache = "auto"
+    if not isinstance(recipe.stages, str):
+        recipe.stages = [stage.model_copy(update={"stop_after": "never"}) for stage in recipe.stages]
     return recipe
 
 

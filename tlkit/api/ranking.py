@@ -1,5 +1,6 @@
 """Which backbone suits a data set: one feature pass each, linear probes on what comes out."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ class Ranking:
         data: The `Data`.
         images: int64 array: positions of the images that were looked at, none of them for testing.
         places: List of `tlkit.search.rank.Place`, best first.
-        left_out: Names of the backbones that weren't looked at since their weights aren't at hand.
+        left_out: Names of the backbones that weren't looked at: their weights aren't at hand, or time was up.
     """
 
     data: Data
@@ -112,6 +113,31 @@ def rank(source, *, backbones=(), weights=None, download=False, tasks=None, grou
     if left_out:
         listener.note(f"{len(left_out)} backbones left out whose weights are not at hand; --download ranks them, too")
     listener.note(_describe_images(data, images))
+    return _rank(data, images, recipes, left_out, listener)
+
+
+def rank_within(data, first, most, until, listener):
+    """Rank the backbones whose weights are at hand, from the smallest on, for as long as time allows.
+
+    Args:
+        data: `Data`.
+        first: Name of the one that is looked at in any case.
+        most: Number of images to look at, at most.
+        until: When the ranking has to be over, on the clock of `time.monotonic`. The next backbone is taken for twice
+            as slow as the last.
+        listener: `Listener` for progress and notes.
+
+    Returns:
+        `Ranking`; None if there is only one to look at.
+    """
+    recipes, _ = _choose((), {}, False)
+    recipes.sort(key=lambda recipe: (recipe.backbone.name != first, BACKBONES[recipe.backbone.name].parameters))
+    if len(recipes) < 2 or recipes[0].backbone.name != first:
+        return None
+    return _rank(data, _images(data, most), recipes, [], listener, until)
+
+
+def _rank(data, images, recipes, left_out, listener, until=math.inf):
     from tlkit.evaluation.out_of_fold import deal_folds
     from tlkit.search import rank as search
 
@@ -119,6 +145,9 @@ def rank(source, *, backbones=(), weights=None, download=False, tasks=None, grou
     fold = deal_folds(images, data.labels, data.groups, data.paths, data.seed)
     candidates = []
     for number, recipe in enumerate(recipes, start=1):
+        if candidates and time.monotonic() + 2 * candidates[-1].seconds > until:
+            left_out = [*left_out, *(late.backbone.name for late in recipes[number - 1 :])]
+            break
         listener.note(f"{recipe.backbone.name}, {number} of {len(recipes)}")
         candidates.append(_judge(data, images, labels, fold, recipe, listener))
     return Ranking(data, images, search.rank(candidates, labels, data.tasks), left_out)
@@ -146,16 +175,16 @@ def _choose(backbones, weights, download):
     return recipes, [] if named else [name for name in BACKBONES if name not in chosen]
 
 
-def _images(data):
+def _images(data, most=MOST_IMAGES):
     """Return the positions of the images to look at, spread over classes and groups where they are too many."""
     from tlkit.data.splits import assign
 
     images = np.flatnonzero(data.split != "test").astype(np.int64)
     if len(images) < LEAST_IMAGES:
         raise DataError(f"{data.source}: {len(images)} images besides those for testing; ranking needs {LEAST_IMAGES}.")
-    if len(images) <= MOST_IMAGES:
+    if len(images) <= most:
         return images
-    share = MOST_IMAGES / len(images)
+    share = most / len(images)
     labels = {name: values[images] for name, values in data.labels.items()}
     names, groups = ([values[i] for i in images] for values in (data.paths, data.groups))
     return images[assign(names, groups, labels, {"seen": share, "unseen": 1 - share}, data.seed) == "seen"]

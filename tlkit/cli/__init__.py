@@ -3,12 +3,15 @@
 import errno
 import signal
 import sys
+import time
 from importlib import import_module
 
 import click
 
 from tlkit import __version__
 from tlkit.errors import Stopped, Terminated, TlkitError, did_you_mean
+
+STARTED = time.monotonic()  # when the process began, but for Python's own start
 
 # Command to its one line of help: the modules stay unloaded while `tlkit --help` prints the list.
 COMMANDS = {

@@ -2,7 +2,9 @@
 
 import click
 
+from tlkit.cli import STARTED
 from tlkit.cli.training import data_option, head_option, out_options, run_and_report, setting_options
+from tlkit.errors import RunError
 
 
 @click.command()
@@ -12,9 +14,24 @@ from tlkit.cli.training import data_option, head_option, out_options, run_and_re
 @click.option("--recipe", "recipe", default=None, metavar="NAME|FILE", help="See `tlkit recipes`. Default: default.")
 @setting_options
 @head_option
+@click.option("--budget", metavar="TIME", help="Be done in that time, e.g. 10m: plan what fits into it.")
 @out_options
 def finetune(
-    data, backbone, weights, recipe, overrides, tasks, group_by, head, seed, cache, cache_size, folds, out, resume
+    data,
+    backbone,
+    weights,
+    recipe,
+    overrides,
+    tasks,
+    group_by,
+    head,
+    seed,
+    cache,
+    cache_size,
+    folds,
+    budget,
+    out,
+    resume,
 ):
     """Make the best classifier from a folder of images.
 
@@ -31,4 +48,17 @@ def finetune(
         "data.folds": folds,
         "training.cache": cache,
     }
-    run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size)
+    limit = None
+    if budget is not None:
+        fixed = (backbone, weights, recipe, head, *(key for key in overrides if key.startswith(("backbone.", "head."))))
+        limit = _budget(budget, resume, choose_backbone=not any(fixed))
+    run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size, limit)
+
+
+def _budget(text, resume, choose_backbone):
+    from tlkit.api.budgeting import Budget
+    from tlkit.search.budget import parse_duration
+
+    if resume:
+        raise RunError("--budget: a run that is resumed follows the plan that its folder holds. Leave it out.")
+    return Budget(parse_duration(text), choose_backbone, STARTED)

@@ -17,17 +17,23 @@ from tlkit.cli.views import average_option, tta_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write a CSV file with every class's probability.")
 def predict(run, paths, tta, average, top, conformal, as_json, csv_file):
-    """Predict images, or all images in folders, with RUN, a run folder."""
+    """Predict images, or all images in folders, with RUN, a run folder.
+
+    A run that isn't over predicts with its best model so far.
+    """
     from tlkit import run as run_folder
     from tlkit.cli.screen import Screen
 
-    path = run_folder.find_complete_run(run)  # fails here, before TensorFlow loads
+    path = run_folder.find_run_that_predicts(run)  # fails here, before TensorFlow loads
     if conformal:
         _refuse_without_sets(path, tta)
     with Screen() as screen:
         from tlkit.api import load_run
 
-        predictions = load_run(run).predict(list(paths), tta=tta, average=average, listener=screen)
+        loaded = load_run(run, unfinished=True)
+        if not loaded.complete:
+            screen.note(f"{path}: the run is not over; this is its best model so far")
+        predictions = loaded.predict(list(paths), tta=tta, average=average, listener=screen)
     if csv_file:
         _write_csv(csv_file, predictions, conformal)
     if as_json:

@@ -63,7 +63,7 @@ def out_options(command):
     return command
 
 
-def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size=None):
+def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size=None, budget=None):
     """Start or continue a run and print its result.
 
     Args:
@@ -73,6 +73,7 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_
         tasks: The `--task` texts.
         data: The images, or None to take the resumed run's.
         out, resume, cache_size: As the options of the same names.
+        budget: `tlkit.api.budgeting.Budget`, or None.
     """
     from tlkit.cli.screen import Screen
 
@@ -92,7 +93,8 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_
     with Screen() as screen:
         from tlkit.api import finetune_recipe
 
-        run = finetune_recipe(checked, data, out=out, resume=resume, cache_size=limit, listener=screen)
+        where = {"out": out, "resume": resume, "cache_size": limit}
+        run = finetune_recipe(checked, data, **where, budget=budget, listener=screen)
     print_result(run)
 
 

@@ -107,23 +107,27 @@ class Run:
 
     Args:
         path: The run folder.
+        unfinished: Whether it may be that of a run that isn't over, which predicts with its best model so far.
 
     Attributes:
         path: The run folder, as `pathlib.Path`.
-        inputs, metrics: What `inputs.json` and `metrics.json` hold.
+        complete: Whether the run is over.
+        inputs, metrics: What `inputs.json` and `metrics.json` hold; no metrics before the run is over.
         tasks: Dict of task name to `Task`.
         conformal: Dict of single-label task to `alpha` and `threshold` of its conformal sets; empty without any.
         data: The `Data` that it was trained on, in the process that trained it; else None.
 
     Raises:
-        RunError: If it isn't the folder of a completed run.
+        RunError: If it isn't the folder of such a run.
     """
 
-    def __init__(self, path):
-        self.path = run_folder.find_complete_run(path)
+    def __init__(self, path, unfinished=False):
+        find = run_folder.find_run_that_predicts if unfinished else run_folder.find_complete_run
+        self.path = find(path)
+        self.complete = run_folder.is_complete(self.path)
         self.data = None
         self.inputs = run_folder.read_json(self.path / run_folder.INPUTS)
-        self.metrics = run_folder.read_json(self.path / run_folder.METRICS)
+        self.metrics = run_folder.read_json(self.path / run_folder.METRICS) if self.complete else {}
         self.tasks = tasks_in(self.inputs, self.path)
         self.conformal = {name: of["conformal"] for name, of in self.inputs["tasks"].items() if of.get("conformal")}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 
+from tlkit import run as run_folder
 from tlkit.catalog import BUILDABLE, DEFAULT_BACKBONE, Download, Package
 from tlkit.errors import WeightsError, did_you_mean
 
@@ -92,9 +93,10 @@ def cached_file(name):
 
 def _local_file(path):
     if path.is_dir():
-        if not (path / "model.keras").is_file():
-            raise WeightsError(f"{path}: holds no model.keras, so it is no finished run to take weights from.")
-        return path / "model.keras"
+        unfinished = (path / run_folder.RECIPE).is_file() and not run_folder.is_complete(path)
+        if unfinished or not (path / run_folder.MODEL).is_file():
+            raise WeightsError(f"{path}: no finished run to take weights from.")
+        return path / run_folder.MODEL
     if not path.is_file():
         raise WeightsError(
             f"{path}: there is no such file. `weights` must be 'imagenet', 'none', a weights file or an earlier run."

@@ -1,11 +1,10 @@
 """The training loop: stage after stage, batch after batch, from whatever state it is given."""
 
-import hashlib
+import contextlib
 import itertools
 import math
 import time
 
-import keras
 import numpy as np
 
 from tlkit.errors import Stopped, TlkitError
@@ -15,6 +14,7 @@ from tlkit.models.resized import resized
 from tlkit.recipe_keys import Stage
 from tlkit.training.average import BestEpochs
 from tlkit.training.checkpoint import TrainingState
+from tlkit.training.clock import Deadline, StageClock
 from tlkit.training.floor import fit_floor
 from tlkit.training.interrupt import StopRequest
 from tlkit.training.losses import Anchor
@@ -52,7 +52,7 @@ class Training:
         if self.craft.l2_sp:
             self._pretrained = [values_of(block) for block in variables_by_block(model, ends)[1:]]
 
-    def run(self, state, *, checkpoint, listener, stop, on_epoch):
+    def run(self, state, *, checkpoint, listener, stop, on_epoch, on_candidate=None, deadline=None):
         """Train from `state` to the end and leave the chosen weights in the model.
 
         Args:
@@ -61,11 +61,20 @@ class Training:
             listener: `Listener` that is told of every step and epoch.
             stop: `StopRequest`; once its signal is set, the state is saved and `Stopped` is raised.
             on_epoch: Called with the state after every epoch.
+            on_candidate: Called with the state whenever `holding_best` may hold something better: after the probe, and
+                after every epoch.
+            deadline: `Deadline`; once it is over, the training ends with what there is, if there is anything.
         """
+        deadline, on_candidate = deadline or Deadline(), on_candidate or (lambda state: None)
         if not state.begun:
             self._begin(state, checkpoint, listener, stop)
+            on_candidate(state)
         while state.stage < len(self.stages):
-            clock = _StageClock(state)
+            self._heed(deadline, state)
+            if not self.stages[state.stage].trained_epochs:
+                self._advance(state)
+                continue
+            clock = StageClock(state)
             trainer = self._start_stage(state)
             total = self.stages[state.stage].epochs * self.steps_per_epoch
             done = state.epoch * self.steps_per_epoch + state.step
@@ -74,11 +83,15 @@ class Training:
                 clock.tick()
                 if epoch_is_over:
                     on_epoch(state)
+                    on_candidate(state)
                 if stop.signal or checkpoint.is_due():
                     self._take(state, trainer)
                     checkpoint.save(state)
                 if stop.signal:
                     raise Stopped(stop.signal, checkpoint.resume_command)
+                self._heed(deadline, state)
+                if state.epoch >= self.stages[state.stage].trained_epochs:
+                    break
             listener.stage_finished()
             self._finish_stage(state, trainer, listener)
         assign(self._tracked(len(self.stages) - 1, self.model), state.best_variables)
@@ -194,7 +207,7 @@ class Training:
         earlier_epochs = sum(earlier.epochs for earlier in self.stages[: state.stage])
         first_step = (earlier_epochs + state.epoch) * self.steps_per_epoch + state.step
         batches = self.features.training(first_step)
-        while state.epoch < stage.epochs and not self._is_stale(state):
+        while state.epoch < stage.trained_epochs and not self._is_stale(state):
             for seconds in self.features.prepare(earlier_epochs + state.epoch):
                 state.pass_seconds += seconds
                 yield False
@@ -278,14 +291,47 @@ class Training:
                 state.stage_best_figures = [self._figures(figures)]
         best_epochs.forget()
         state.log_variances = trainer.log_variances
-        self._choose(state, listener)
+        if state.stage_best is not None:
+            self._choose(state, listener)
+        self._advance(state)
+
+    def _advance(self, state):
+        """Put the best so far into the model, and turn to the next stage."""
         assign(self._tracked(state.stage, self.model), state.best_variables)
-        state.stage, state.epoch, state.stale_epochs = state.stage + 1, 0, 0
+        state.stage, state.epoch, state.step, state.stale_epochs = state.stage + 1, 0, 0, 0
+        state.loss_sum, state.score_sum, state.seen = 0.0, 0.0, 0
         state.stage_best, state.stage_best_variables, state.stage_best_figures = None, [], []
         state.drops = state.stale_since_drop = 0
         if state.stage < len(self.stages):
             state.best_variables = values_of(self._tracked(state.stage, self.model))
         state.variables, state.optimizer = [], []
+
+    def _heed(self, deadline, state):
+        """Once the deadline is over, let the stages say that they end here, if there is anything to ship."""
+        if deadline.is_over() and self.candidate(state) is not None:
+            self.stages = deadline.cut(self.stages, state.stage, state.epoch)
+
+    def candidate(self, state):
+        """Return the row of what would ship if the training ended now: the probe's or an epoch's; None for nothing."""
+        return state.stage_best if self._stage_would_ship(state) else state.best
+
+    @contextlib.contextmanager
+    def holding_best(self, state):
+        """Let the model hold what `candidate` names for as long as the context lasts."""
+        values = state.stage_best_variables if self._stage_would_ship(state) else state.best_variables
+        variables = self._tracked(state.stage, self.model)
+        before = values_of(variables)
+        assign(variables, values)
+        try:
+            yield
+        finally:
+            assign(variables, before)
+
+    @staticmethod
+    def _stage_would_ship(state):
+        if state.stage_best is None or state.best is None:
+            return state.stage_best is not None
+        return beats(state.stage_best_figures[0], state.best_figures[0])[0]
 
     def _choose(self, state, listener):
         """Keep what was best so far unless the stage's best beats it on the same validation images."""
@@ -345,28 +391,6 @@ class Training:
 
 def _name(row):
     return "the probe" if row["stage"] < 0 else f"stage {row['stage']} epoch {row['epoch'] + 1}"
-
-
-class _StageClock:
-    """Adds to the state how long its stage has taken, over however many processes."""
-
-    def __init__(self, state):
-        self._state, self._last = state, time.monotonic()
-        while len(state.stage_seconds) <= state.stage:
-            state.stage_seconds.append(0.0)
-
-    def tick(self):
-        now = time.monotonic()
-        self._state.stage_seconds[-1] += now - self._last
-        self._last = now
-
-
-def weights_hash(model):
-    """Return the sha256 of all the model's variables, in order: which model a training started from."""
-    digest = hashlib.sha256()
-    for variable in model.variables:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
-    return digest.hexdigest()
 
 
 def _refuse_nan(what, loss, state, stage):

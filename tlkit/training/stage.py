@@ -1,6 +1,7 @@
 """One stage of training: what is unfrozen, how it is stepped, and how it is validated."""
 
 import contextlib
+import hashlib
 from dataclasses import dataclass, field
 
 import keras
@@ -279,3 +280,11 @@ def assign(variables, values):
     """Set variables from arrays, in order."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def weights_hash(model):
+    """Return the sha256 of all the model's variables, in order: which model a training started from."""
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return digest.hexdigest()

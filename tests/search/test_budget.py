@@ -1,0 +1,133 @@
+"""What fits into a given time: durations, predictions, and the choice among ways of making a model."""
+
+import pytest
+
+from tlkit.errors import TlkitError
+from tlkit.search.budget import (
+    LEAST_EPOCHS,
+    MARGIN,
+    MOST_TIMES,
+    PROBE_SECONDS,
+    REPORT_SECONDS,
+    Speed,
+    Way,
+    Work,
+    choose,
+    finishing_seconds,
+    format_duration,
+    may_fit,
+    next_steps,
+    parse_duration,
+    predict_seconds,
+    rule_stage,
+    ways,
+)
+
+MANY = Work(train=3500, val=750, test=750, batch_size=32)
+FEW = Work(train=237, val=52, test=52, batch_size=32)
+SPEED = Speed(image_size=224, build=2.0, read=0.001, prefix=0.0, suffix=0.007, step=0.8, first_step=10.0)
+HALVES = Speed(image_size=224, build=2.0, read=0.001, prefix=0.005, suffix=0.002, step=0.2, first_step=5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("1m30s", 90), (" 2m ", 120)]
+)
+def test_durations_are_read(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "ten minutes", "30m1h", "-3m", "10 m", "nan", "1e3s", "29s", "0m"])
+def test_what_is_no_duration_or_too_short_is_refused_in_one_line(text):
+    with pytest.raises(TlkitError, match="--budget: expected"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(42.4, "42s"), (185, "3m 5s"), (4800, "1h 20m"), (59.7, "1m 0s")])
+def test_durations_are_said_as_people_say_them(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_a_probe_takes_its_passes_and_what_comes_after():
+    """Two views of 237 images and one of 52, then 52 + 52 images once more in two views each: 8 ms each."""
+    way = Way(image_size=224, views=2, unfreeze=None, epochs=0, tta="flip")
+    passes, predictions = (2 * 237 + 52) * 0.008, 2 * (52 + 52) * 0.008
+    assert finishing_seconds(way, FEW, HALVES) == pytest.approx(REPORT_SECONDS + 2.0 + predictions)
+    assert predict_seconds(way, FEW, HALVES) == pytest.approx(
+        2.0 + PROBE_SECONDS + passes + REPORT_SECONDS + 2.0 + predictions
+    )
+
+
+def test_a_stage_takes_its_compiling_its_steps_and_a_validation_each_epoch():
+    """237 images are eight steps; the 52 for validation go through the upper layers only, which is where they train."""
+    probe = Way(image_size=224, views=1, unfreeze=None, epochs=0, tta="none")
+    staged = Way(image_size=224, views=1, unfreeze=2, epochs=5, tta="none")
+    more = predict_seconds(staged, FEW, HALVES) - predict_seconds(probe, FEW, HALVES)
+    assert more == pytest.approx(5.0 + 5 * (8 * 0.2 + 52 * 0.002))
+
+
+def test_where_all_blocks_train_each_epoch_reads_its_images():
+    probe = Way(image_size=224, views=1, unfreeze=None, epochs=0, tta="none")
+    staged = Way(image_size=224, views=1, unfreeze="all", epochs=3, tta="none")
+    more = predict_seconds(staged, MANY, SPEED) - predict_seconds(probe, MANY, SPEED)
+    assert more == pytest.approx(10.0 + 3 * (110 * 0.8 + 750 * 0.007 + (3500 + 750) * 0.001))
+
+
+def test_half_the_side_takes_a_quarter_of_the_computing_and_as_much_reading():
+    half = SPEED.at(112)
+    assert (half.suffix, half.step) == (pytest.approx(0.007 / 4), pytest.approx(0.2))
+    assert (half.read, half.build, half.first_step) == (0.001, 2.0, 10.0)
+
+
+def listed(work, speed):
+    unfreeze, epochs = rule_stage(work.train, 7, work.batch_size)
+    return ways(work, speed, unfreeze=unfreeze, epochs=epochs, views=2, tta="flip")
+
+
+def test_with_more_time_nothing_worse_is_chosen():
+    """From half a minute to half an hour, what is chosen only moves up the list, and takes no more than there is."""
+    for work, speed in ((FEW, HALVES), (MANY, SPEED)):
+        found = listed(work, speed)
+        places = [choose(found, left) for left in range(30, 1800, 10)]
+        assert places == sorted(places, reverse=True)
+        assert places[-1] == 0
+        for left, place in zip(range(30, 1800, 10), places, strict=True):
+            assert MARGIN * found[place].seconds <= left or place == len(found) - 1
+
+
+def test_many_images_get_a_smaller_size_before_they_get_no_stage():
+    found = listed(MANY, SPEED)
+    chosen = {left: found[choose(found, left)] for left in (40, 90, 250, 1200)}
+    assert (chosen[40].unfreeze, chosen[40].views) == (None, 1)
+    assert chosen[40].image_size < 224
+    assert (chosen[250].unfreeze, chosen[250].image_size < 224) == ("all", True)
+    assert (chosen[1200].unfreeze, chosen[1200].image_size) == ("all", 224)
+    assert chosen[1200].epochs > LEAST_EPOCHS
+
+
+def test_few_images_keep_their_size_and_get_no_more_than_three_times_the_epochs_of_the_rules():
+    found = listed(FEW, HALVES)
+    unfreeze, epochs = rule_stage(FEW.train, 7, 32)
+    best = found[choose(found, 1e6)]
+    assert (best.image_size, best.unfreeze, best.epochs, best.views) == (224, unfreeze, MOST_TIMES * epochs, 2)
+    assert all(way.image_size == 224 for way in found if way.unfreeze is not None)
+
+
+def test_fewer_than_a_hundred_images_get_the_probe_however_much_time_there_is():
+    found = listed(Work(train=60, val=20, test=20, batch_size=32), HALVES)
+    assert found[choose(found, 1e6)].unfreeze is None
+    assert next_steps(found, choose(found, 1e6), spent=10) == []
+
+
+def test_what_more_time_allows_needs_more_time_and_is_what_would_be_chosen_then():
+    found = listed(MANY, SPEED)
+    place, spent = choose(found, 80), 10
+    offers = next_steps(found, place, spent)
+    assert offers
+    for way, needed in offers:
+        assert needed > spent + 80
+        assert choose(found, needed - spent) <= found.index(way)
+
+
+def test_a_stage_is_timed_only_where_it_may_fit():
+    assert not may_fit(MANY, SPEED, "all", left=30)
+    assert may_fit(MANY, SPEED, "all", left=300)

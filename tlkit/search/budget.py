@@ -1,0 +1,228 @@
+"""What fits into a given time: what each way of making a model would take, and which is the best that does.
+
+Nothing here measures or trains: it is arithmetic on what was measured, so that a plan can be read and checked.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from tlkit.errors import TlkitError
+from tlkit.training import rules
+
+UNITS = {"h": 3600, "m": 60, "s": 1}
+LEAST_SECONDS = 30  # in less, not even the engine and the report are done with
+SMALLER = (160, 128)  # sides in pixels at which a net sees less, and takes a half and a third of the time
+SMALLEST = 96
+LEAST_EPOCHS = 3  # as of `rules.choose_stages`: fewer are not worth the compiling
+MOST_TIMES = 3  # so many times the epochs of the rules, where there is time
+MARGIN = 1.15  # what a prediction may be wrong by before training is cut short
+# Seconds that hang on nothing here: saving, the report, and a probe's search for its penalty.
+REPORT_SECONDS = 5.0
+PROBE_SECONDS = 1.5
+
+
+def parse_duration(text):
+    """Return the seconds of a time such as `"10m"`, `"90s"` or `"1h30m"`.
+
+    Raises:
+        TlkitError: If it isn't one, or is less than half a minute.
+    """
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if not parts or not any(parts.groups()):
+        raise TlkitError(f"--budget: expected a time such as 90s, 10m or 1h30m. Received: {text!r}")
+    seconds = sum(float(part) * unit for part, unit in zip(parts.groups(), UNITS.values(), strict=True) if part)
+    if seconds < LEAST_SECONDS:
+        raise TlkitError(f"--budget: expected at least {LEAST_SECONDS}s. Received: {text!r}")
+    return seconds
+
+
+def format_duration(seconds):
+    """Return seconds as a person says them: `"42s"`, `"3m 5s"`, `"1h 20m"`."""
+    seconds = round(seconds)
+    hours, minutes, rest = seconds // 3600, seconds % 3600 // 60, seconds % 60
+    if hours:
+        return f"{hours}h {minutes}m"
+    return f"{minutes}m {rest}s" if minutes else f"{rest}s"
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do.
+
+    Attributes:
+        train, val, test: Images of each split.
+        batch_size: Images of a training step.
+    """
+
+    train: int
+    val: int
+    test: int
+    batch_size: int
+
+    @property
+    def steps(self):
+        """Training steps of an epoch."""
+        return -(-self.train // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one net takes on one machine, in seconds, measured.
+
+    Attributes:
+        image_size: Side in pixels at which it was measured; time goes with its square.
+        build: To build the net.
+        read: To read and render one image.
+        prefix, suffix: To run one image through the layers that stay frozen in the stage, and through those above.
+        step: Of a training step of the stage; 0 where there is no stage.
+        first_step: Of its first step, which compiles.
+    """
+
+    image_size: int
+    build: float
+    read: float
+    prefix: float
+    suffix: float
+    step: float = 0.0
+    first_step: float = 0.0
+
+    def at(self, image_size):
+        """Return the speed at another image size."""
+        share = (image_size / self.image_size) ** 2
+        scaled = {key: share * getattr(self, key) for key in ("prefix", "suffix", "step")}
+        return replace(self, image_size=image_size, **scaled)
+
+    @property
+    def image(self):
+        """To read one image and run it through the whole net."""
+        return self.read + self.prefix + self.suffix
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of making a model.
+
+    Attributes:
+        image_size: Side in pixels of what the net sees.
+        views: Training views of each image while layers are frozen.
+        unfreeze: Blocks that train in the one stage; None for the probe alone.
+        epochs: Of that stage.
+        tta: Test-time views whose worth is measured.
+        seconds: What it takes from the building of the net on, as predicted.
+    """
+
+    image_size: int
+    views: int
+    unfreeze: int | str | None
+    epochs: int
+    tta: str
+    seconds: float = 0.0
+
+    def describe(self):
+        """Return it in words."""
+        views = f"{self.views} view{'s' if self.views > 1 else ''}"
+        what = f"a linear probe of {views} at {self.image_size} pixels"
+        if self.unfreeze is not None:
+            blocks = "all blocks" if self.unfreeze == "all" else f"{self.unfreeze} blocks"
+            what += f", then {blocks} for {self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        return what
+
+
+def finishing_seconds(way, work, speed):
+    """Return what comes after training: predictions of validation and test images, a model, a report."""
+    speed, passes = speed.at(way.image_size), 1 if way.tta == "none" else 2
+    return REPORT_SECONDS + speed.build + (work.val + work.test) * passes * speed.image
+
+
+def predict_seconds(way, work, speed):
+    """Return what a way of making a model takes, from the building of the net to the report.
+
+    Args:
+        way: `Way`.
+        work: `Work`.
+        speed: `Speed`, at any image size.
+    """
+    finishing, speed = finishing_seconds(way, work, speed), speed.at(way.image_size)
+    total = speed.build + PROBE_SECONDS + (way.views * work.train + work.val) * speed.image + finishing
+    if way.unfreeze is None:
+        return total
+    # Features that stay frozen come out of the passes above; where all blocks train, every epoch reads its images.
+    reading = (work.train + work.val) * speed.read if way.unfreeze == "all" else 0
+    epoch = work.steps * speed.step + work.val * speed.suffix + reading
+    return total + speed.first_step + way.epochs * epoch
+
+
+def ways(work, speed, *, unfreeze, epochs, views, tta):
+    """List the ways of making a model, those that promise most first.
+
+    Pretrained nets are for images of their own size; but where there are images enough to train all blocks, a stage at
+    a smaller size is worth more than a probe at the full one, and two views of each image are worth more than one.
+    With more time than the rules take, a stage is up to three times as long.
+
+    Args:
+        work: `Work`.
+        speed: `Speed`, at the net's full image size.
+        unfreeze, epochs: Of the stage that the rules choose; None and 0 for no stage.
+        views, tta: As the recipe has them.
+
+    Returns:
+        List of `Way`, their seconds predicted.
+    """
+    full = speed.image_size
+    found = []
+    if unfreeze is not None:
+        sizes = [full, *(size for size in SMALLER if size < full)] if unfreeze == "all" else [full]
+        for size in sizes:
+            longest = MOST_TIMES * epochs if size == full else epochs
+            for number in range(longest, min(LEAST_EPOCHS, epochs) - 1, -1):
+                found.append(Way(size, views, unfreeze, number, tta))
+                if views > 1 and number == LEAST_EPOCHS:
+                    found.append(Way(size, 1, unfreeze, number, "none"))
+    found += [Way(full, views, None, 0, tta), Way(full, 1, None, 0, "none")]
+    found += [Way(size, 1, None, 0, "none") for size in (*SMALLER, SMALLEST) if size < full]
+    found = list(dict.fromkeys(found))
+    return [replace(way, seconds=predict_seconds(way, work, speed)) for way in found]
+
+
+def may_fit(work, speed, unfreeze, left):
+    """Tell whether a stage may fit into the seconds left, before its steps are timed.
+
+    A step takes about three times what its layers take to run: once forward, once for the gradients of what each takes
+    in, once for those of its weights.
+    """
+    guess = replace(speed, step=3 * work.batch_size * speed.suffix)
+    found = ways(work, guess, unfreeze=unfreeze, epochs=LEAST_EPOCHS, views=1, tta="none")
+    return any(way.unfreeze is not None and way.seconds <= left for way in found)
+
+
+def choose(found, left):
+    """Return the place in a list from `ways` of the first that fits into the seconds left; of the last if none does."""
+    return next((place for place, way in enumerate(found) if MARGIN * way.seconds <= left), len(found) - 1)
+
+
+def next_steps(found, chosen, spent):
+    """Return what more time would allow: pairs of a `Way` and the budget in seconds that it needs, the nearest first.
+
+    Args:
+        found: From `ways`.
+        chosen: The place of the one that was chosen.
+        spent: Seconds that had gone by when it was chosen.
+    """
+    better = [(way, spent + MARGIN * way.seconds) for way in found[:chosen]]
+    kinds = {}
+    for way, needed in sorted(better, key=lambda pair: pair[1]):
+        kinds.setdefault((way.image_size, way.unfreeze), (way, needed))
+    longest = better[:1]  # the first of all promises most
+    return list(dict.fromkeys([*kinds.values(), *longest]))
+
+
+def rule_stage(num_images, num_blocks, batch_size):
+    """Return `(unfreeze, epochs)` of the one stage that `rules.choose_stages` takes after a probe; None and 0 for none.
+
+    Args:
+        num_images: Training images.
+        num_blocks: Blocks of the backbone.
+        batch_size: Images of a step.
+    """
+    stages = rules.choose_stages("auto", num_images, num_blocks, batch_size, probed=True)
+    return (stages[0].unfreeze, stages[0].epochs) if stages else (None, 0)
