@@ -11,6 +11,7 @@ import tlkit
 from tlkit.api import trials, tuning
 from tlkit.api.job import Job
 from tlkit.errors import RecipeError, RunError, Stopped, TlkitError
+from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 from tlkit.search.space import SPACES, default_space
 
@@ -36,7 +37,7 @@ def make_recipe(**changes):
 
 
 def search(photos, out, recipe=None, **settings):
-    settings = {"trials": 4, "seeds": 0} | settings
+    settings = {"trials": 4, "seeds": 0, "nested": False} | settings
     return tlkit.tune(recipe or make_recipe(), photos, out=out, **settings)
 
 
@@ -324,3 +325,114 @@ def test_another_search_in_the_folder_is_refused(photos, whole):
         search(photos, whole.path)
     with pytest.raises(RunError, match="differs in data, recipe"):
         search(photos, whole.path, make_recipe(seed=3), seeds=2, resume=True)
+
+
+def test_within_a_budget_trials_end_for_good_and_the_best_model_predicts(photos, tmp_path):
+    """Whoever takes the search up again makes no further trial, although the clock says something else by then."""
+    found = search(photos, tmp_path / "search", trials=None, budget=12, seeds=1)
+    lines = journal(found.path)
+    decided = [key for line in lines for key in line.get("decided", ())]
+    assert sorted(decided) == ["over", "seeds"]
+    assert 0 < len(found.result["trials"]) < tuning.MOST_TRIALS
+    assert found.result["budget"]["seconds"] == 12
+    trained = tlkit.api.load_run(found.path, unfinished=True)
+    [prediction] = trained.predict(np.zeros((1, 32, 32, 3), np.uint8))
+    assert prediction.label in ("a", "b")
+    (found.path / "tuning.json").unlink()
+    recipe, source, settings = tuning.recorded_settings(found.path)
+    again = tlkit.tune(recipe, source, **settings, out=found.path, resume=True)
+    assert journal(found.path) == lines
+    assert {**again.result, "budget": None} == {**found.result, "budget": None}
+
+
+def test_only_the_best_trial_leaves_a_model_and_it_is_in_the_searchs_folder(whole, photos):
+    folders = [path.parent for path in whole.path.glob("**/model.keras") if "runs" not in path.parts]
+    assert folders == [whole.path]
+    best = max(whole.result["trials"], key=lambda trial: trial["score"])
+    assert best["score"] > whole.result["own_score"]
+    data = tlkit.load_data(photos, seed=0)
+    run = tlkit.api.load_run(whole.path, unfinished=True)
+    val = data.indices("val")
+    probabilities = run.probabilities(data, val)["label"]
+    loss = -np.log(probabilities[np.arange(len(val)), data.labels["label"][val]]).mean()
+    assert -loss == pytest.approx(best["score"], abs=1e-4)
+
+
+def test_a_budget_too_short_for_a_trial_says_so(photos, tmp_path):
+    found = search(photos, tmp_path / "search", budget=0.01)
+    assert found.result["trials"] == []
+    assert found.result["verdict"] == "there was no time for a trial"
+    assert read_recipe(found.recipe).tune == {}
+
+
+@pytest.fixture(scope="module")
+def nested(photos, tmp_path_factory):
+    return search(photos, tmp_path_factory.mktemp("tune") / "nested", trials=2, nested=True)
+
+
+def test_nested_every_image_is_predicted_by_a_model_that_was_chosen_without_it(nested, photos):
+    """A fold's trials train and validate on the rest; together the folds hold out each image but the test ones once."""
+    inner = trials.Division().of(tlkit.load_data(photos, seed=0), 0)
+    held_out = []
+    for fold in range(5):
+        folder = nested.path / "nested" / str(fold)
+        found = json.loads((folder / "held_out.json").read_text())["held_out"]
+        held_out += found
+        away = {inner.paths[i] for i in found}
+        for trial in [folder / "trials" / "000", folder / "trials" / "own", folder / "tuned"]:
+            rows = list(csv.DictReader((trial / "splits.csv").read_text().splitlines()))
+            assert {row["path"] for row in rows if row["split"] == "test"} == away
+            assert {row["path"] for row in rows} == set(inner.paths)
+    assert sorted(held_out) == list(range(len(inner)))
+    assert nested.result["nested"]["n"] == len(inner) < 48
+
+
+def test_nested_the_features_are_computed_once_for_all_folds(photos, tmp_path, monkeypatch):
+    """Each image goes once through the frozen layers per training view, and once for evaluation, whatever the fold."""
+    from tlkit.models.chain import Chain
+
+    rows = []
+    run = Chain.run
+
+    def counted(self, batch, start, stops):
+        rows.append(len(batch) if start == 0 and 0 < stops[-1] < self.end else 0)
+        return run(self, batch, start, stops)
+
+    monkeypatch.setattr(Chain, "run", counted)
+    recipe = make_recipe(**{"training.cache": "ram", "data.views": 2, "data.batch_size": 8})
+    search(photos, tmp_path / "search", recipe, trials=1, nested=True)
+    images = len(trials.Division().of(tlkit.load_data(photos, seed=0), 0))
+    keys = (2 + 5 * 6) * 8  # noise for the keys: two trials of the search; four of each fold, and two that predict
+    assert sum(rows) == 3 * images + keys
+
+
+def test_nested_says_what_tuning_is_worth_and_how_optimistic_validation_is(nested):
+    result = nested.result["nested"]
+    task = result["tasks"]["label"]
+    assert task["difference"]["first"] == task["own"]["accuracy"]
+    assert task["difference"]["second"] == task["tuned"]["accuracy"]
+    assert "gain" in result["verdict"]
+    better = "optimistic" if result["loss"]["held_out"] > result["loss"]["chosen_by"] else "not optimistic"
+    assert result["verdict"].endswith(f"the validation figure is {better}")
+
+
+def test_nested_a_fold_that_is_done_is_not_done_again(nested, photos, monkeypatch):
+    (nested.path / "tuning.json").unlink()
+    (nested.path / "nested" / "3" / "held_out.json").unlink()
+    made = []
+    run_trial = Job.run_trial
+
+    def counted(job):
+        made.append(job.path.relative_to(nested.path).as_posix())
+        return run_trial(job)
+
+    monkeypatch.setattr(Job, "run_trial", counted)
+    again = search(photos, nested.path, trials=2, nested=True, resume=True)
+    assert again.result == nested.result
+    assert sorted(made) == ["nested/3/own", "nested/3/tuned"]
+
+
+def test_few_images_are_nested_unless_they_are_too_few_for_folds(photos, tmp_path):
+    job = tlkit.api._make_job(make_recipe(), photos, Listener())
+    assert tuning._is_nested(job, None, Listener())
+    assert not tuning._is_nested(job, False, Listener())

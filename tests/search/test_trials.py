@@ -1,5 +1,8 @@
 """A search that is left and taken up again, and the trials that are given up."""
 
+import math
+import time
+
 import pytest
 
 from tlkit.errors import RunError
@@ -124,3 +127,33 @@ def test_a_search_that_has_tried_everything_can_be_taken_up_again(tmp_path, seed
 
 def answer_of(proposal):
     return Answer("done", -proposal.settings.get("head.dropout", 0.0), [0.1] * (proposal.epochs or 3))
+
+
+def test_time_that_is_up_is_up_for_good(tmp_path):
+    """No trial is begun that would end too late, as trials usually do; later processes ask no clock."""
+    trials = open_trials(tmp_path, "random")
+    work(trials, 2)
+    trials.until = time.monotonic() + 100
+    lost = trials.next()
+    trials.answer(lost.number, Answer("done", 0.5, [0.5], seconds=1000.0))
+    trials.again(lost.number)
+    trials.until = -math.inf
+    assert trials.next() == lost  # what was begun is ended
+    assert trials.next() is None
+    again = open_trials(tmp_path, "random")
+    assert again.next() is None
+    assert len(again.answers) == 3
+
+
+def test_a_trial_that_usually_takes_longer_than_is_left_is_not_begun(tmp_path):
+    trials = open_trials(tmp_path, "random")
+    first = trials.next()
+    trials.answer(first.number, Answer("done", 0.5, [0.5], seconds=1000.0))
+    trials.until = time.monotonic() + 500
+    assert trials.next() is None
+
+
+def test_what_was_decided_stays(tmp_path):
+    trials = open_trials(tmp_path, "random")
+    assert [trials.decide("seeds", 3), trials.decide("seeds", 1)] == [3, 3]
+    assert open_trials(tmp_path, "random").decide("seeds", 2) == 3

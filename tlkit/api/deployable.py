@@ -24,14 +24,17 @@ class Deployable:
         row, started = self._training.candidate(state), time.monotonic()
         if row is None or row == self._written or started < self._not_before:
             return
-        run_folder.write_json(self._job.path / run_folder.INPUTS, describe_inputs(self._job))
-        with (
-            self._training.holding_best(state),
-            run_folder.atomic_path(self._job.path / run_folder.MODEL) as temporary,
-        ):
-            self._job.model.save(temporary)
+        with self._training.holding_best(state):
+            write_model(self._job)
         now = time.monotonic()
         self._written, self._not_before = row, now + SHARE * (now - started)
+
+
+def write_model(job):
+    """Write a job's model as it is now, and what it takes to predict with it, into its run folder."""
+    run_folder.write_json(job.path / run_folder.INPUTS, describe_inputs(job))
+    with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
+        job.model.save(temporary)
 
 
 def describe_inputs(job, conformal=None):

@@ -177,7 +177,8 @@ class Job:
     def run_trial(self):
         """Train, and write what the folder of a search's trial holds: no model, no predictions, no report.
 
-        The checkpoint stays, for a trial that is over and not yet known to be; then this returns at once.
+        The checkpoint stays, for a trial that is over and not yet known to be; then this returns at once. The model is
+        left with what was chosen.
 
         Returns:
             The row of the epoch, or of the probe, that validated best: `stage`, `epoch`, `val_loss`, `val_accuracy`.

@@ -1,20 +1,26 @@
 """Trials of a search: each a run folder, trained on the training images and judged on the validation images."""
 
+import math
 import shutil
 import time
 import traceback
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from tlkit import run as run_folder
 from tlkit.api import _make_job
-from tlkit.data.index import subset
+from tlkit.api.calibrating import make_chain, predict_split
+from tlkit.api.deployable import write_model
+from tlkit.data.index import fold_splits, subset, with_split
+from tlkit.data.tta import find_views
 from tlkit.progress import Listener
 from tlkit.recipe import check_recipe, set_keys
 from tlkit.search.trials import DONE, FAILED, PRUNED, Answer, is_hopeless
 
 TRIALS, OWN, ERROR = "trials", "own", "error.txt"
+FOLDS = 5  # of the nested cross-validation
 
 
 def with_settings(recipe, settings, epochs=None):
@@ -34,9 +40,34 @@ def try_settings(job, base, settings):
     training_view(recipe.data.augment, image_size=32, fit=recipe.data.fit)
 
 
-def start_bench(base, source, cache_size, path, listener):
+class Division(NamedTuple):
+    """How a search divides the images that aren't for testing.
+
+    Attributes:
+        fold: Which of `FOLDS` is held out, for a search of the nested cross-validation; None for the search itself.
+        shared: Whether all folds are searched, so that each image's features are kept for whatever it will be.
+    """
+
+    fold: int | None = None
+    shared: bool = False
+
+    def of(self, data, seed):
+        """Return the `Data` of the search: without its test images; what a fold holds out is "test" in it."""
+        inner = subset(data, np.flatnonzero(data.split != "test"))
+        return inner if self.fold is None else with_split(inner, fold_splits(inner, FOLDS, seed)[self.fold])
+
+
+def start_bench(base, source, cache_size, path, division, listener):
     """Return what makes trials in a worker: `Bench.make`."""
-    return Bench(_make_job(base, source, _Quiet(listener), cache_size), base, path).make
+    return Bench(with_memory(_make_job(base, source, _Quiet(listener), cache_size)), base, path, division).make
+
+
+def with_memory(job):
+    """Return a job whose trials share what they keep in memory."""
+    from tlkit.training.cache import memory_room
+    from tlkit.training.store import MemoryStore
+
+    return replace(job, memory=MemoryStore(memory_room()))
 
 
 class _Quiet(Listener):
@@ -53,19 +84,17 @@ class Bench:
     """Makes trials, one after the other, in one process; what they keep in memory they share.
 
     Args:
-        job: The `Job` of the search's recipe.
+        job: The `Job` of the search's recipe, as from `with_memory`.
         base: The `Recipe` whose keys the trials set.
         path: The search's folder.
+        division: `Division`.
     """
 
-    def __init__(self, job, base, path):
-        from tlkit.training.cache import memory_room
-        from tlkit.training.store import MemoryStore
-
+    def __init__(self, job, base, path, division):
         self._base, self._path = base, path
-        data = subset(job.data, np.flatnonzero(job.data.split != "test"))
-        memory = MemoryStore(memory_room())
-        self._job = replace(job, data=data, memory=memory, resume_path=path, command="tune", listener=Listener())
+        data = division.of(job.data, base.seed)
+        pool = np.arange(len(data)) if division.shared else None
+        self._job = replace(job, data=data, pool=pool, resume_path=path, command="tune", listener=Listener())
         self._by_loss = base.training.monitor == "loss"
 
     def make(self, proposal, known):
@@ -83,8 +112,10 @@ class Bench:
         try:
             recipe = with_settings(self._base, proposal.settings, proposal.epochs)
             curve.epochs = sum(stage.epochs for stage in recipe.stages)
-            row = self._open(recipe, proposal.number, path, curve).run_trial()
-            score, status, reason = self._score(row), DONE, ""
+            job = self._open(recipe, proposal.number, path, curve)
+            score, status, reason = self._score(job.run_trial()), DONE, ""
+            if score > max((other[-1] for other in known), default=-math.inf):
+                write_model(job)
         except _Hopeless:
             score, status, reason = curve.best[-1], PRUNED, f"below the median after epoch {len(curve.best)}"
         except Exception as error:  # whatever a trial's settings bring about ends that trial, not the search
@@ -97,13 +128,47 @@ class Bench:
         """Make a trial of the recipe's own settings; return its score."""
         path = self._path / TRIALS / OWN
         if not (path / run_folder.METRICS).is_file():
-            self._open(recipe.model_copy(deep=True), 0, path, Listener()).run_trial()
+            job = self._open(recipe.model_copy(deep=True), 0, path, Listener())
+            job.run_trial()
+            write_model(job)
+            self._take_model(path)
         self._clear(path)
         return self._score(run_folder.read_json(path / run_folder.METRICS)["val"])
 
-    def forget(self, number):
-        """Remove what only a trial that is not over needs."""
-        self._clear(self._trial_path(number))
+    def finish(self, number, is_best):
+        """Remove what only a trial that is not over needs; of the best so far, the search's folder gets the model."""
+        path = self._trial_path(number)
+        if is_best:
+            self._take_model(path)
+        for name in (run_folder.MODEL, run_folder.INPUTS):
+            (path / name).unlink(missing_ok=True)
+        self._clear(path)
+
+    def predict_held_out(self, recipe, number, name):
+        """Make a trial once more, and predict the images that the fold holds out.
+
+        Args:
+            recipe: `Recipe`; its seed is that of trial `number`.
+            number: From 0.
+            name: Of its folder.
+
+        Returns:
+            Dict of task to float32 `(images, outputs)`.
+        """
+        job = self._open(recipe.model_copy(deep=True), number, self._path / name, Listener())
+        job.run_trial()
+        sets = {"none": find_views("none")}
+        return predict_split(job, make_chain(job, None), "test", sets)["none"]
+
+    @property
+    def data(self):
+        """The `Data` that it works on."""
+        return self._job.data
+
+    def _take_model(self, path):
+        for name in (run_folder.INPUTS, run_folder.MODEL):
+            if (path / name).is_file():
+                (path / name).replace(self._path / name)
 
     def _trial_path(self, number):
         return self._path / TRIALS / f"{number:03}"

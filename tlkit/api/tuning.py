@@ -6,20 +6,24 @@ from functools import partial
 from pathlib import Path
 
 from tlkit import run as run_folder
-from tlkit.api import _make_job, finetune_recipe
-from tlkit.api.trials import Bench, start_bench, try_settings, with_settings
-from tlkit.errors import RecipeError, RunError, Stopped, Terminated, TlkitError
-from tlkit.evaluation.compare import SIGNIFICANT
+from tlkit.api import _make_job
+from tlkit.api.budgeting import Budget
+from tlkit.api.gain import compare_on_test, nested_gain
+from tlkit.api.search_time import SearchTime
+from tlkit.api.searching import JOURNAL, Setup, work
+from tlkit.api.trials import FOLDS, Division, try_settings, with_memory, with_settings
+from tlkit.data.index import fold_splits
+from tlkit.errors import DataError, RecipeError, RunError, Stopped, Terminated, TlkitError
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 from tlkit.search.journal import Journal
-from tlkit.search.oracles import ORACLES, Oracle
+from tlkit.search.oracles import ORACLES
 from tlkit.search.space import SPACES, check_space, default_space
-from tlkit.search.trials import Trials
-from tlkit.search.workers import work_in_processes
 from tlkit.training import rules
 
-SETTINGS, JOURNAL, RUNS, RESULT, BEST = "search.json", "journal.jsonl", "runs", "tuning.json", "best.toml"
+TRIALS, MOST_TRIALS = 30, 1000  # by default, and within a budget
+FEW_IMAGES = 500  # besides those for testing, below which one split says too little
+SETTINGS, RESULT, BEST = "search.json", "tuning.json", "best.toml"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Tuning:
     Attributes:
         path: Its folder.
         result: What `tuning.json` holds: `trials`, `own_score` of the recipe's own settings, the number of the `best`
-            trial (None if none beats those) and its `settings`, `comparison` and `verdict`.
+            trial (None if none beats those) and its `settings`, `comparison`, `verdict`, `nested` where it was done,
+            and `budget`, None where there was none.
     """
 
     path: Path
@@ -45,11 +50,13 @@ def tune(
     recipe,
     source,
     *,
-    trials=30,
+    trials=None,
     oracle="random",
     space="head",
     seeds=3,
     workers=1,
+    budget=None,
+    nested=None,
     out=None,
     resume=False,
     cache_size=None,
@@ -65,7 +72,8 @@ def tune(
     Args:
         recipe: `Recipe`; its `tune` table says which keys are searched, by default those of `space`.
         source: As for `load_data`.
-        trials: Number of trials; fewer where the ranges have no more to offer.
+        trials: Number of trials, by default 30, or as many as the budget allows; fewer where the ranges have no more
+            to offer.
         oracle: `"random"`, `"bayesian"` or `"hyperband"`, which sets the epochs of the last stage itself.
         space: `"head"`: what lies above the frozen layers; `"full"`: also what is unfrozen, views and augmentation.
         seeds: Runs of either recipe that are compared at the end; 0 for none.
@@ -73,6 +81,11 @@ def tune(
             which answers are there when a trial is asked for hangs on their speed, and on those what is given up, and
             what an oracle that learns proposes. A script that asks for several must do so under
             `if __name__ == "__main__":`, since each process imports it.
+        budget: Seconds, or a `tlkit.api.budgeting.Budget`, after which all is over: trials end in time for the runs
+            that are compared, which take half of it at most; there are fewer of these if need be. What was decided by
+            the clock is recorded, so that a search that is taken up again goes the same way.
+        nested: Whether the whole search is done anew in each of five folds of the images that aren't for testing, which
+            says what tuning is worth on images that it has not chosen by; by default if they are fewer than 500.
         out: The search's folder; by default a new one under `runs/`.
         resume: Go on with the search in `out`; whatever it has done is not done again.
         cache_size: Most bytes that features may take on disk.
@@ -89,18 +102,25 @@ def tune(
         raise RecipeError(f"tune: expected an oracle of {', '.join(ORACLES)} and a space of {', '.join(SPACES)}.")
     if recipe.data.folds:
         raise RecipeError("`data.folds`: a search has one validation split. Leave it out.")
+    budget = Budget(budget) if isinstance(budget, int | float) else budget
+    trials = trials or (MOST_TRIALS if budget else TRIALS)
     job = _make_job(recipe, source, listener, cache_size)
     base = _with_one_stage(job, "head" if space == "head" and not recipe.tune else "auto")
     ranges = _ranges(recipe, base, job, space, oracle)
     check_space(ranges, partial(try_settings, job, base))
-    path = _open_folder(recipe, job, out, resume, {"trials": trials, "oracle": oracle, "space": space, "seeds": seeds})
+    nested = _is_nested(job, nested, listener)
+    settings = {"trials": trials, "oracle": oracle, "space": space, "seeds": seeds, "nested": nested}
+    path = _open_folder(recipe, job, out, resume, settings | {"budget": budget.seconds if budget else None})
     listener.note(f"search: {path}")
     listener.engine_needed()
     journal = Journal(path / JOURNAL)
     try:
-        search = Trials(Oracle(oracle, ranges, trials, recipe.seed, base.stages[-1].epochs), journal)
-        own = _work(search, (base, source, cache_size, path), job, trials, workers, listener)
-        return _finish(search, own, path, (_without_ranges(recipe), base), job, source, seeds, listener)
+        job = with_memory(job)
+        setup = Setup(job, _without_ranges(recipe), base, source, oracle, ranges, workers, path, listener)
+        search = setup.trials(trials, journal)
+        timing = SearchTime(search, budget, seeds, workers, nested)
+        own, _ = work(setup, search, path, Division(shared=nested), timing)
+        return _finish(setup, search, own, timing)
     except (KeyboardInterrupt, Terminated, Stopped) as interruption:
         size = "" if cache_size is None else f" --cache-size {cache_size}"
         raise Stopped.after(interruption, f"tlkit tune --resume --out {shlex.quote(str(path))}{size}") from None
@@ -122,6 +142,22 @@ def _ranges(recipe, base, job, space, oracle):
             raise RecipeError(f"`tune.{epochs}`: Hyperband sets the epochs itself. Leave the key out.")
         ranges = {key: span for key, span in ranges.items() if key != epochs}
     return ranges
+
+
+def _is_nested(job, nested, listener):
+    """Tell whether the search is to be done in folds, too, where that is left open or was asked for."""
+    images = len(job.data) - len(job.data.indices("test"))
+    if nested is False or (nested is None and images >= FEW_IMAGES):
+        return False
+    try:
+        inner = Division().of(job.data, 0)
+        fold_splits(inner, FOLDS, job.recipe.seed)
+    except DataError as error:
+        if nested:
+            raise
+        listener.note(f"no nested cross-validation: {error}")
+        return False
+    return True
 
 
 def _with_one_stage(job, choice):
@@ -164,61 +200,32 @@ def _open_folder(recipe, job, out, resume, settings):
     return path
 
 
-def _work(search, arguments, job, trials, workers, listener):
-    """Make all trials that are left; return the score of the recipe's own settings.
-
-    Args:
-        search: `Trials`.
-        arguments: Of `start_bench`, but for the listener.
-        job: The `Job` of the search's recipe.
-        trials, workers, listener: As for `tune`.
-    """
-    base, _, _, path = arguments
-    bench = Bench(job, base, path)
-    own = bench.make_own(job.recipe)
-    listener.note(f"the recipe's own settings: score {own:.4f}")
-
-    def say(proposal, answer):
-        bench.forget(proposal.number)
-        listener.note(_describe(proposal, answer, trials))
-
-    if workers > 1:
-        threads = max(1, run_folder.usable_cpus() // workers)
-        work_in_processes(search, start_bench, (*arguments, listener), workers, threads, say)
-        return own
-    while (proposal := search.next()) is not None:
-        answer = bench.make(proposal, search.known(proposal.number))
-        search.answer(proposal.number, answer)
-        say(proposal, answer)
-    return own
-
-
-def _describe(proposal, answer, trials):
-    score = "" if answer.score is None else f"  score {answer.score:.4f}"
-    reason = f" ({answer.reason})" if answer.reason else ""
-    return f"trial {proposal.number + 1:>2}/{trials}{score}  {answer.seconds:.1f} s  {answer.status}{reason}"
-
-
-def _finish(search, own, path, recipes, job, source, seeds, listener):
-    """Write the best recipe, compare it with the original on test images, and write the result; return the `Tuning`."""
-    original, base = recipes
-    if search.best is None:
+def _finish(setup, search, own, timing):
+    """Write the best recipe, say what it has gained, and write the result; return the `Tuning`."""
+    if search.best is None and search.answers:
         raise TlkitError(f"tune: no trial came to its end. The first: {search.answers[0].reason}")
-    result, best = _describe_search(search, own), original
-    if result["best"] is None:
+    result, best = _describe_search(search, own), setup.recipe
+    if not search.answers:
+        result["verdict"] = "there was no time for a trial"
+    elif result["best"] is None:
         result["verdict"] = "tuning gained nothing: no trial validated better than the recipe's own settings"
     else:
-        best = with_settings(base, result["settings"], search.proposals[result["best"]].epochs)
-        if not len(job.data.indices("test")):
+        best = with_settings(setup.base, result["settings"], search.proposals[result["best"]].epochs)
+        if not len(setup.job.data.indices("test")):
             result["verdict"] = (
                 "whether the best settings are better can't be said: there are no test images, and the validation "
                 "images chose them"
             )
-        elif seeds:
-            result |= _compare(path, {"default": original, "best": best}, source, seeds, job.cache_size, listener)
-    run_folder.write_text(path / BEST, best.to_toml())
-    run_folder.write_json(path / RESULT, result)
-    return Tuning(path, result)
+        elif timing.seeds:
+            result |= compare_on_test(setup, best, timing.seeds)
+        elif timing.asked:
+            result["verdict"] = "whether the best settings are better can't be said: no time was left to compare them"
+    if timing.nested and search.answers:
+        result["nested"] = nested_gain(setup, len(search.answers))
+    run_folder.write_text(setup.path / BEST, best.to_toml())
+    result["budget"] = timing.describe()
+    run_folder.write_json(setup.path / RESULT, result)
+    return Tuning(setup.path, result)
 
 
 def _without_ranges(recipe):
@@ -227,7 +234,7 @@ def _without_ranges(recipe):
 
 def _describe_search(search, own):
     """Return what `tuning.json` says of the trials; `own` is the score of the recipe's own settings."""
-    best = search.best if search.answers[search.best].score > own else None
+    best = search.best if search.answers and search.answers[search.best].score > own else None
     return {
         "trials": [
             {
@@ -242,48 +249,6 @@ def _describe_search(search, own):
         "best": best,
         "settings": {} if best is None else search.proposals[best].settings,
     }
-
-
-def _compare(path, recipes, source, seeds, cache_size, listener):
-    """Train both recipes with several seeds; return `comparison` by task, and the `verdict` in words."""
-    from tlkit.api.compare import compare
-
-    folders = []
-    for name, recipe in recipes.items():
-        for number in range(seeds):
-            seeded = recipe.model_copy(deep=True)
-            if seeded.data.split_seed == "auto":
-                seeded.data.split_seed = recipe.seed
-            seeded.seed = (recipe.seed + number) % 2**32
-            out = path / RUNS / f"{name}-{number}"
-            listener.note(f"{name} settings, seed {seeded.seed}")
-            finetune_recipe(seeded, source, out=out, resume=True, cache_size=cache_size, listener=listener)
-            folders.append(out)
-    comparison = compare(folders).as_dict()
-    return {"comparison": comparison, "verdict": _verdict(comparison, seeds)}
-
-
-def _verdict(comparison, seeds):
-    """Say what tuning gained, by the figure of the first task of which anything can be said."""
-    for name, task in comparison["tasks"].items():
-        rows = task["recipes"] if seeds > 1 else task["runs"]
-        if len(rows) < 2 or rows[1]["difference"]["gain"] is None:
-            continue
-        difference, p = rows[1]["difference"], rows[1]["p"]
-        of = "" if name == "label" else f" in {name}"
-        where = f"{of} on {task['n']} {comparison['split']} images, {seeds} seeds each, p {p:.2g}"
-        numbers = (difference["gain"], *difference["interval"])
-        if task["metric"] == "mae":
-            gain, low, high = (f"{number:+.3g}" for number in numbers)
-        else:
-            gain, low, high = (f"{100 * number:+.1f}" for number in numbers)
-            gain += " points"
-        if p >= SIGNIFICANT:
-            return f"tuning gained nothing that could be told from chance: {gain} [{low}, {high}]{where}"
-        return (
-            f"tuning {'made it better' if difference['gain'] > 0 else 'made it worse'}: {gain} [{low}, {high}]{where}"
-        )
-    return "nothing can be said of the test images: none of them has a label that could be compared"
 
 
 def recorded_settings(out):

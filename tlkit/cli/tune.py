@@ -2,6 +2,7 @@
 
 import click
 
+from tlkit.cli import STARTED
 from tlkit.cli.training import data_option, out_options, parse_tasks, setting_options
 from tlkit.errors import DataError, RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
@@ -15,7 +16,10 @@ MOST_ROWS = 10  # of trials on the screen
 @click.option("--backbone", metavar="NAME", help="Pretrained network. Default: the recipe's.")
 @click.option("--weights", metavar="imagenet|none|PATH|RUN", help="Where the backbone's weights come from.")
 @click.option("--recipe", metavar="NAME|FILE", help="What is tuned; its [tune] table says over which ranges.")
-@click.option("--trials", type=click.IntRange(1, 10_000), help="Number of trials. Default: 30.")
+@click.option(
+    "--trials", type=click.IntRange(1, 10_000), help="Number of trials. Default: 30, or as many as --budget allows."
+)
+@click.option("--budget", metavar="TIME", help="Be done in that time, e.g. 30m.")
 @click.option(
     "--oracle", type=click.Choice(["random", "bayesian", "hyperband"]), help="What proposes them. Default: random."
 )
@@ -28,6 +32,11 @@ MOST_ROWS = 10  # of trials on the screen
 @click.option(
     "--seeds", type=click.IntRange(0, 100), help="Runs of the best and of the recipe's own settings. Default: 3."
 )
+@click.option(
+    "--nested/--no-nested",
+    default=None,
+    help="Search in each of five folds, too, to say what tuning is worth. Default: below 500 images.",
+)
 @click.option("--workers", type=click.IntRange(1, 256), default=1, help="Processes that make trials. Default: 1.")
 @setting_options
 @out_options
@@ -37,9 +46,11 @@ def tune(
     weights,
     recipe,
     trials,
+    budget,
     oracle,
     space,
     seeds,
+    nested,
     workers,
     overrides,
     tasks,
@@ -64,8 +75,13 @@ def tune(
         "tasks": parse_tasks(tasks) or None,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    how = {"trials": trials, "oracle": oracle, "space": space, "seeds": seeds}
+    how = {"trials": trials, "oracle": oracle, "space": space, "seeds": seeds, "nested": nested}
     how = {key: value for key, value in how.items() if value is not None}
+    if budget is not None:
+        from tlkit.api.budgeting import Budget
+        from tlkit.search.budget import parse_duration
+
+        how["budget"] = Budget(parse_duration(budget), started=STARTED)
     if folds:
         raise RecipeError("--folds: a search has one validation split. Leave it out.")
     if resume:
@@ -105,6 +121,13 @@ def _print(tuning):
     click.echo(f"trials: {len(trials)}; " + ", ".join(f"{count} {status}" for status, count in counts.items() if count))
     if "verdict" in tuning.result:
         click.echo(tuning.result["verdict"])
+    if "nested" in tuning.result:
+        click.echo(tuning.result["nested"]["verdict"])
+    if tuning.result["budget"]:
+        from tlkit.api.search_time import in_words
+
+        for line in in_words(tuning.result["budget"]):
+            click.echo(line)
     click.echo(f"best recipe: {tuning.recipe}")
 
 

@@ -1,6 +1,8 @@
 """The bookkeeping of a search: what was asked and answered, what is still out, which trial is hopeless."""
 
+import math
 import statistics
+import time
 from dataclasses import dataclass, field
 
 from tlkit.errors import RunError
@@ -40,6 +42,8 @@ class Trials:
     Attributes:
         proposals: Dict of number to `Proposal`, of all that was asked.
         answers: Dict of number to `Answer`, in the order in which they came.
+        until: When the last trial has to be over, on the clock of `time.monotonic`; no other is begun that would take
+            longer, as trials usually do.
 
     Raises:
         RunError: If the oracle proposes something else than it did.
@@ -47,11 +51,13 @@ class Trials:
 
     def __init__(self, oracle, journal):
         self._oracle, self._journal = oracle, journal
-        self.proposals, self.answers, self._known = {}, {}, {}
-        self._over = False
+        self.proposals, self.answers, self._known, self._decided = {}, {}, {}, {}
+        self.until, self._over = math.inf, False
         for line in journal.lines:
             if "told" in line:
                 self._take(line["told"], Answer(**line["answer"]))
+            elif "decided" in line:
+                self._decided |= line["decided"]
             else:
                 self._ask_again(line)
         self._left = [number for number in self.proposals if number not in self.answers]
@@ -60,14 +66,36 @@ class Trials:
         """Return the next `Proposal` to work on: first those that a kill cut short; `WAIT`, or None at the end."""
         if self._left:
             return self.proposals[self._left.pop(0)]
-        if self._over:
+        if self._over or self._time_is_up():
             return None
         proposal = self._oracle.ask()
-        self._journal.append(
-            **_line(proposal)
-        )  # where there is none, too: the oracle has drawn, and goes on from there
+        # Where there is none, too: the oracle has drawn, and goes on from there.
+        self._journal.append(**_line(proposal))
         self._open(proposal)
         return proposal
+
+    def decide(self, what, value):
+        """Decide something that hangs on the clock for good: return the value, or the one that it got before a kill.
+
+        Args:
+            what: Its name.
+            value: JSON-able.
+        """
+        if what not in self._decided:
+            self._journal.append(decided={what: value})
+            self._decided[what] = value
+        return self._decided[what]
+
+    @property
+    def seconds(self):
+        """What all trials took together."""
+        return sum(answer.seconds for answer in self.answers.values())
+
+    def _time_is_up(self):
+        usual = statistics.median(answer.seconds for answer in self.answers.values()) if self.answers else 0
+        if time.monotonic() + usual > self.until:
+            self.decide("over", True)
+        return "over" in self._decided
 
     def again(self, number):
         """Put a trial back whose worker was lost."""
