@@ -1,5 +1,7 @@
 """What fits into a given time: durations, predictions, and the choice among ways of making a model."""
 
+from dataclasses import replace
+
 import pytest
 
 from tlkit.errors import TlkitError
@@ -15,6 +17,7 @@ from tlkit.search.budget import (
     choose,
     finishing_seconds,
     format_duration,
+    guess_step,
     may_fit,
     next_steps,
     parse_duration,
@@ -126,6 +129,13 @@ def test_what_more_time_allows_needs_more_time_and_is_what_would_be_chosen_then(
     for way, needed in offers:
         assert needed > spent + 80
         assert choose(found, needed - spent) <= found.index(way)
+
+
+def test_a_stage_that_is_not_timed_is_not_taken_for_free():
+    """A plan without its steps timed must not find room for them."""
+    untimed = guess_step(replace(SPEED, step=0.0, first_step=0.0), MANY)
+    assert untimed.step == pytest.approx(3 * 32 * 0.007)
+    assert untimed.first_step > 0
 
 
 def test_a_stage_is_timed_only_where_it_may_fit():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tlkit.catalog import BUILDABLE
-from tlkit.search.budget import Speed, may_fit, rule_stage
+from tlkit.search.budget import Speed, guess_step, may_fit, rule_stage
 from tlkit.training import rules
 
 TIMED = 2  # runs of a batch that are timed, after one that builds what they run
@@ -46,7 +46,10 @@ def measure(job, work, left):
         rows = out
     prefix, suffix = seconds if cut else (0.0, *seconds)
     speed = Speed(size, built, read, prefix, suffix)
-    if unfreeze is None or not may_fit(work, speed, unfreeze, left):
+    if unfreeze is None:
+        return speed
+    speed = guess_step(speed, work)
+    if not may_fit(work, speed, unfreeze, left):
         return speed
     [stage] = rules.choose_stages("auto", work.train, len(job.ends), work.batch_size, probed=True)
     of_model = {"ends": job.ends, "tasks": job.data.tasks, "batch_size": work.batch_size}
@@ -55,6 +58,7 @@ def measure(job, work, left):
 
 
 def image_size_of(recipe):
+    """Return the side in pixels of what a recipe's net sees."""
     return BUILDABLE[recipe.backbone.name].image_size if recipe.data.image_size == "auto" else recipe.data.image_size
 
 

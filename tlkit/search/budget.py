@@ -19,6 +19,7 @@ MARGIN = 1.15  # what a prediction may be wrong by before training is cut short
 # Seconds that hang on nothing here: saving, the report, and a probe's search for its penalty.
 REPORT_SECONDS = 5.0
 PROBE_SECONDS = 1.5
+COMPILING_SECONDS = 5.0  # of a first training step that isn't timed
 
 
 def parse_duration(text):
@@ -184,14 +185,18 @@ def ways(work, speed, *, unfreeze, epochs, views, tta):
     return [replace(way, seconds=predict_seconds(way, work, speed)) for way in found]
 
 
-def may_fit(work, speed, unfreeze, left):
-    """Tell whether a stage may fit into the seconds left, before its steps are timed.
+def guess_step(speed, work):
+    """Return a `Speed` with a training step that isn't timed yet.
 
-    A step takes about three times what its layers take to run: once forward, once for the gradients of what each takes
-    in, once for those of its weights.
+    It takes about three times what its layers take to run: once forward, once for the gradients of what each takes in,
+    once for those of its weights.
     """
-    guess = replace(speed, step=3 * work.batch_size * speed.suffix)
-    found = ways(work, guess, unfreeze=unfreeze, epochs=LEAST_EPOCHS, views=1, tta="none")
+    return replace(speed, step=3 * work.batch_size * speed.suffix, first_step=COMPILING_SECONDS)
+
+
+def may_fit(work, speed, unfreeze, left):
+    """Tell whether a stage of a few epochs fits into the seconds left, at whatever image size."""
+    found = ways(work, speed, unfreeze=unfreeze, epochs=LEAST_EPOCHS, views=1, tta="none")
     return any(way.unfreeze is not None and way.seconds <= left for way in found)
 
 
