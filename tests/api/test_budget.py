@@ -3,15 +3,21 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from doomed import DOOMED, assert_same_bits
 
-from tlkit.api import budgeting, finetune_recipe, load_run
+from tlkit.api import _make_job, budgeting, finetune_recipe, load_run
 from tlkit.api.budgeting import Budget
+from tlkit.api.speed import measure
 from tlkit.errors import RecipeError, RunError
+from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
+from tlkit.recipe_keys import Stage
+from tlkit.search.budget import Speed, Work
 from tlkit.tasks import Task
 
 SMALL = {"data.image_size": 32, "data.batch_size": 16, "backbone.weights": "none"}
@@ -96,7 +102,7 @@ def test_a_recipe_that_says_how_the_net_is_trained_is_only_ended_in_time(photos,
     stages = [{"unfreeze": 0, "epochs": 2, "learning_rate": 1e-3}]
     run = run_within(photos, tmp_path / "run", **{"stages": stages, "evaluation.tta": "none"}).path
     assert [(stage.unfreeze, stage.epochs) for stage in read_recipe(run / "recipe.toml").stages] == [(0, 2)]
-    assert len(read(run, "plan.json")["ways"]) == 1
+    assert read(run, "plan.json")["ways"] == []
 
 
 def test_folds_are_refused(photos, tmp_path):
@@ -106,34 +112,65 @@ def test_folds_are_refused(photos, tmp_path):
 
 
 STAGED = {"budget_seconds": 60, "more_time": [{"budget_seconds": 185.2, "allows": "two blocks for 8 epochs"}]}
+TWO = [(3, "never"), (2, "never")]
 
 
 @pytest.mark.parametrize(
-    ("stages", "best", "said"),
+    ("stages", "trained", "best", "said"),
     [
-        ([], {"stage": -1, "epoch": 0}, "not known; a budget of 3m 5s would allow two blocks for 8 epochs"),
-        ([(3, "never")], {"stage": 0, "epoch": 2}, "best in the last epoch"),
-        ([(3, 2)], {"stage": 0, "epoch": 1}, "best in the last epoch"),
-        ([(3, "never")], {"stage": 0, "epoch": 0}, "best in epoch 1 of 3"),
-        ([(3, "never")], {"stage": -1, "epoch": 0}, "gained nothing over the probe"),
-        ([(3, 0)], {"stage": -1, "epoch": 0}, "no block was unfrozen"),
+        ([], [], (-1, 0), "not known; a budget of about 3m 5s would allow two blocks for 8 epochs"),
+        ([(3, "never")], [3], (0, 2), "best in the last epoch"),
+        ([(3, "never")], [3], (0, 0), "best in epoch 1 of 3"),
+        ([(30, "never")], [4], (0, 0), "best in epoch 1 of 4"),  # ended by its patience
+        (TWO, [3, 2], (1, 0), "best in epoch 4 of 5"),
+        ([(3, "never")], [3], (-1, 0), "gained nothing over the probe"),
+        ([(3, 0)], [0], (-1, 0), "cut short in stage 0"),
+        ([(24, 1)], [1], (-1, 0), "cut short in stage 0"),
+        ([(3, "never"), (2, 0)], [3, 0], (0, 2), "cut short in stage 1"),
     ],
 )
-def test_what_more_time_would_buy_is_said_from_what_happened(stages, best, said):
-    from tlkit.recipe_keys import Stage
-
+def test_what_more_time_would_buy_is_said_from_what_happened(stages, trained, best, said):
     stages = [Stage(epochs=epochs, stop_after=after, learning_rate=1e-3) for epochs, after in stages]
-    assert said in budgeting.describe_outcome(STAGED, stages, best)["more_time"]
+    history = [{"stage": number, "epoch": epoch} for number, epochs in enumerate(trained) for epoch in range(epochs)]
+    row = {"stage": best[0], "epoch": best[1]}
+    assert said in budgeting.describe_outcome(STAGED, stages, row, history)["more_time"]
+
+
+def test_nothing_more_is_promised_where_nothing_was_left_out():
+    row = {"stage": -1, "epoch": 0}
+    assert budgeting.describe_outcome({"more_time": []}, [], row, [])["more_time"] == "nothing was left out"
+
+
+@pytest.mark.parametrize("head", [{"hidden": [8]}, {"logits": "cosine"}, {"init": "random"}])
+def test_a_head_that_no_probe_is_put_into_is_trained_as_the_rules_say(photos, tmp_path, head):
+    run = run_within(photos, tmp_path / "run", **{"head": head, "evaluation.tta": "none"}).path
+    assert [stage.unfreeze for stage in read_recipe(run / "recipe.toml").stages] == [0, 2]
+    assert read(run, "plan.json")["ways"] == []
+
+
+def test_what_the_recipe_fixes_stays(photos):
+    job = _make_job(
+        read_recipe("default", (), SMALL | {"data.views": 4, "evaluation.tta": "tencrop"}), photos, Listener()
+    )
+    speed = Speed(image_size=32, build=1.0, read=0.001, prefix=0.008, suffix=0.002, step=0.1, first_step=1.0)
+    found = budgeting._ways(job, budgeting._work(job), speed)
+    assert {(way.image_size, way.views, way.tta) for way in found} == {(32, 4, "tencrop")}
+
+
+@pytest.mark.parametrize("unfreeze", [None, 2, "all"])
+def test_whatever_the_rules_unfreeze_is_measured(photos, monkeypatch, unfreeze):
+    """From a thousand images on that is all blocks, and no layer stays frozen."""
+    job = _make_job(read_recipe("default", (), SMALL), photos, Listener())
+    stages = [] if unfreeze is None else [Stage(unfreeze=unfreeze, epochs=3, learning_rate=1e-4)]
+    monkeypatch.setattr("tlkit.training.rules.choose_stages", lambda *_, **__: stages)
+    speed = measure(job, budgeting._work(job), left=1e6)
+    assert (speed.prefix == 0) == (unfreeze == "all")
+    assert (speed.step > 0) == (unfreeze is not None)
+    assert speed.suffix > 0
 
 
 def test_the_best_backbone_that_leaves_time_to_train_it_is_taken(monkeypatch):
     """Of three, the best would take too long; the second best is measured anew and taken."""
-    from dataclasses import dataclass, replace
-    from types import SimpleNamespace
-
-    from tlkit.progress import Listener
-    from tlkit.search.budget import Speed, Work
-
     speeds = {"efficientnet_lite0": 0.01, "efficientnet_lite1": 0.02, "resnet50": 10.0}
     order = ["resnet50", "efficientnet_lite1", "efficientnet_lite0"]
     places = [SimpleNamespace(suitability=SimpleNamespace(backbone=name, image_seconds=speeds[name])) for name in order]
@@ -150,7 +187,7 @@ def test_the_best_backbone_that_leaves_time_to_train_it_is_taken(monkeypatch):
         ends: tuple
         listener: Listener
 
-    data = SimpleNamespace(tasks={"label": Task("single_label", ("a", "b"))})
+    data = SimpleNamespace(tasks={"label": Task("single_label", ("a", "b"))}, indices=lambda split: range(100))
     job = Stub(read_recipe("default"), data, ("b",) * 7, Listener())
     work = Work(train=500, val=100, test=100, batch_size=32)
     chosen, _, described = budgeting._choose_backbone(job, Budget(300), work, speed)

@@ -220,7 +220,7 @@ def test_stopped_around_calibration(calibrated, data, tmp_path, monkeypatch, fun
         patched.setattr(job, function, interrupted)
         with pytest.raises(Stopped):
             finetune(data, tmp_path / "run")
-    assert (tmp_path / "run" / "model.keras").exists() == (function == "score_splits")
+    assert (tmp_path / "run" / "model.keras").exists()  # the best so far, calibrated or not
     assert not (tmp_path / "run" / "metrics.json").exists()
     finetune(data, tmp_path / "run", resume=True)
     assert_same_bits(tmp_path / "run", calibrated[0].path)
@@ -244,7 +244,7 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("last", ["predictions_val.csv", "inputs.json", "metrics.json"])
+@pytest.mark.parametrize("last", ["predictions_val.csv", "timing.json", "metrics.json"])
 def test_killed_after_calibration(photo_folder, tmp_path, last):
     photos = photo_folder(tmp_path / "photos", per_class=110)
     for i in range(0, 110, 4):  # every fourth photo is in the wrong folder

@@ -47,10 +47,9 @@ def test_asking_again_is_the_same_and_runs_no_network(photos, ranked, monkeypatc
     assert again["tasks"] == before["tasks"]
 
 
-def test_many_images_are_thinned_out_class_by_class(photos, monkeypatch):
-    monkeypatch.setattr(ranking, "MOST_IMAGES", 24)
+def test_many_images_are_thinned_out_class_by_class(photos):
     data = tlkit.load_data(photos)
-    images = ranking._images(data)
+    images = ranking._images(data, 24)
     assert len(images) == 24
     assert "test" not in data.split[images]
     assert data.labels["label"][images].mean() == 0.5

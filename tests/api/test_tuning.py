@@ -412,8 +412,68 @@ def test_nested_says_what_tuning_is_worth_and_how_optimistic_validation_is(neste
     assert task["difference"]["first"] == task["own"]["accuracy"]
     assert task["difference"]["second"] == task["tuned"]["accuracy"]
     assert "gain" in result["verdict"]
-    better = "optimistic" if result["loss"]["held_out"] > result["loss"]["chosen_by"] else "not optimistic"
-    assert result["verdict"].endswith(f"the validation figure is {better}")
+    optimism, low, high = result["loss"]["optimism"]
+    assert optimism == pytest.approx(result["loss"]["held_out"] - result["loss"]["chosen_by"])
+    assert low <= optimism <= high
+    measurable = "validation is optimistic" if low > 0 else "validation is not measurably optimistic"
+    assert measurable in result["verdict"]
+
+
+def test_nested_the_losses_are_those_of_what_is_written(nested, photos):
+    """On the images that chose and on those held out: both the plain log loss, whatever weights the tasks have."""
+    fold = json.loads((nested.path / "nested" / "2" / "held_out.json").read_text())
+    data = trials.Division(2).of(tlkit.load_data(photos, seed=0), 0)
+    probabilities = np.array(fold["tuned"]["label"])
+    labels = data.labels["label"][data.indices("test")]
+    assert fold["losses"][1] == pytest.approx(-np.log(probabilities[np.arange(len(labels)), labels]).mean(), rel=1e-5)
+
+
+def test_nested_folds_leave_no_models_and_no_checkpoints(nested):
+    assert not list((nested.path / "nested").glob("**/*.keras"))
+    assert not list((nested.path / "nested").glob("**/checkpoint"))
+
+
+def test_nested_a_fold_that_fails_costs_its_figures_and_not_the_search(photos, tmp_path, monkeypatch):
+    def failing(*_):
+        raise TlkitError("fold 3 has no label")
+
+    monkeypatch.setattr(tuning, "nested_gain", failing)
+    lines = Listener()
+    lines.note = (said := []).append
+    found = search(photos, tmp_path / "search", trials=1, nested=True, listener=lines)
+    assert "nested" not in found.result
+    assert "no nested cross-validation: fold 3 has no label" in said
+    assert (found.path / "tuning.json").is_file()
+
+
+def test_the_model_of_the_recipes_own_trial_is_there_even_after_a_kill_before_it_was_written(photos, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killed(_):
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trials, "write_model", killed)
+        with pytest.raises(Killed):
+            search(photos, tmp_path / "search", trials=1)
+    assert not (tmp_path / "search" / "model.keras").exists()
+    recipe = make_recipe(tune={"stages.0.learning_rate": [1e-9, 2e-9]})  # nothing better than the recipe's own
+    with pytest.raises(RunError, match="recipe"):
+        search(photos, tmp_path / "search", recipe, trials=1, resume=True)
+    search(photos, tmp_path / "search", trials=1, resume=True)
+    assert (tmp_path / "search" / "model.keras").exists()
+
+
+def test_the_recipe_of_a_run_whose_time_was_up_is_searched_as_it_was_planned(photos, tmp_path):
+    stages = [{"unfreeze": 0, "epochs": 4, "learning_rate": 1e-3, "stop_after": 2}]
+    found = search(photos, tmp_path / "search", make_recipe(stages=stages), trials=2)
+    assert [len(trial["curve"]) for trial in found.result["trials"]] == [4, 4]
+
+
+def test_where_training_stops_is_not_searched(photos, tmp_path):
+    with pytest.raises(RecipeError, match="stop_after"):
+        search(photos, tmp_path / "search", make_recipe(tune={"stages.0.stop_after": [1, 2]}))
 
 
 def test_nested_a_fold_that_is_done_is_not_done_again(nested, photos, monkeypatch):

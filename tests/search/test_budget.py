@@ -9,6 +9,8 @@ from tlkit.search.budget import (
     LEAST_EPOCHS,
     MARGIN,
     MOST_TIMES,
+    PROBE_IMAGE,
+    PROBE_OUTPUT,
     PROBE_SECONDS,
     REPORT_SECONDS,
     Speed,
@@ -39,7 +41,9 @@ def test_durations_are_read(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "10", "m", "ten minutes", "30m1h", "-3m", "10 m", "nan", "1e3s", "29s", "0m"])
+@pytest.mark.parametrize(
+    "text", ["", "10", "m", "ten minutes", "30m1h", "-3m", "10 m", "nan", "1e3s", "29s", "0m", "9" * 400 + "h"]
+)
 def test_what_is_no_duration_or_too_short_is_refused_in_one_line(text):
     with pytest.raises(TlkitError, match="--budget: expected"):
         parse_duration(text)
@@ -51,13 +55,35 @@ def test_durations_are_said_as_people_say_them(seconds, text):
 
 
 def test_a_probe_takes_its_passes_and_what_comes_after():
-    """Two views of 237 images and one of 52, then 52 + 52 images once more in two views each: 8 ms each."""
+    """Two views of 237 images and one of 52; 52 again to calibrate, then 52 + 52 in two views each: 8 ms each."""
     way = Way(image_size=224, views=2, unfreeze=None, epochs=0, tta="flip")
-    passes, predictions = (2 * 237 + 52) * 0.008, 2 * (52 + 52) * 0.008
+    passes, predictions = (2 * 237 + 52) * 0.008, (52 + 2 * (52 + 52)) * 0.008
+    fitted = PROBE_SECONDS + 2 * 237 * (PROBE_IMAGE + 10 * PROBE_OUTPUT)
     assert finishing_seconds(way, FEW, HALVES) == pytest.approx(REPORT_SECONDS + 2.0 + predictions)
     assert predict_seconds(way, FEW, HALVES) == pytest.approx(
-        2.0 + PROBE_SECONDS + passes + REPORT_SECONDS + 2.0 + predictions
+        2.0 + fitted + passes + REPORT_SECONDS + 2.0 + predictions
     )
+
+
+def test_the_probe_of_many_images_and_classes_takes_what_was_measured():
+    """26,214 images: 22 s with 10 classes, 65 s with 100; more images than that are not fitted on."""
+    way = Way(image_size=224, views=1, unfreeze=None, epochs=0, tta="none")
+    idle = Speed(image_size=224, build=0.0, read=0.0, prefix=0.0, suffix=0.0)
+    for images, outputs, seconds in ((26_214, 10, 22), (26_214, 100, 65), (100_000, 100, 65)):
+        work = Work(train=images, val=0, test=0, batch_size=32, outputs=outputs)
+        assert predict_seconds(way, work, idle) - REPORT_SECONDS == pytest.approx(seconds, rel=0.1)
+
+
+def test_each_rendering_of_the_test_time_views_is_a_pass():
+    """The evaluation view is one of the ten."""
+    one, ten = (finishing_seconds(Way(224, 1, None, 0, tta), FEW, HALVES) for tta in ("none", "tencrop"))
+    assert ten - one == pytest.approx(9 * (52 + 52) * 0.008)
+
+
+def test_features_that_are_not_kept_are_computed_in_every_epoch():
+    way = Way(image_size=224, views=2, unfreeze=2, epochs=4, tta="none")
+    kept, again = (predict_seconds(way, replace(FEW, kept=kept), HALVES) for kept in (True, False))
+    assert again - kept == pytest.approx(4 * (237 + 52) * (0.001 + 0.005))
 
 
 def test_a_stage_takes_its_compiling_its_steps_and_a_validation_each_epoch():
@@ -83,7 +109,7 @@ def test_half_the_side_takes_a_quarter_of_the_computing_and_as_much_reading():
 
 def listed(work, speed):
     unfreeze, epochs = rule_stage(work.train, 7, work.batch_size)
-    return ways(work, speed, unfreeze=unfreeze, epochs=epochs, views=2, tta="flip")
+    return ways(work, speed, unfreeze=unfreeze, epochs=epochs, views=[2, 1], tta=["flip", "none"])
 
 
 def test_with_more_time_nothing_worse_is_chosen():

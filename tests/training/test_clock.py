@@ -66,6 +66,18 @@ def test_a_training_that_is_cut_is_repeated_by_the_stages_that_it_records(steps,
     assert len(state.history) == sum(trained)
 
 
+def test_time_that_is_up_when_all_is_done_cuts_nothing(tmp_path):
+    class OverWithTheLastEpoch(OverAfter):
+        def epoch_done(self, row, is_best):
+            if (row["stage"], row["epoch"]) == (1, 3):
+                self.deadline.at = -math.inf
+
+    model, listener = make_model(linear_head), OverWithTheLastEpoch(1000)
+    state, _ = train(make_training(model, STAGES), tmp_path, listener=listener, deadline=listener.deadline)
+    assert listener.recorded == []
+    assert len(state.history) == 10
+
+
 def test_without_anything_to_ship_a_training_goes_on_to_the_end_of_its_first_epoch(tmp_path):
     model, listener = make_model(linear_head), OverAfter(0)
     state, _ = train(make_training(model, STAGES), tmp_path, listener=listener, deadline=listener.deadline)

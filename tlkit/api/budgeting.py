@@ -10,6 +10,8 @@ from tlkit.errors import RecipeError
 from tlkit.recipe import read_recipe
 from tlkit.search.budget import (
     MARGIN,
+    PROBE_IMAGE,
+    PROBE_OUTPUT,
     Way,
     Work,
     choose,
@@ -22,12 +24,13 @@ from tlkit.search.budget import (
 from tlkit.training import rules
 
 AUDIT_SHARE, QUICK_SHARE = 0.1, 0.05  # of the budget, at most, for the audit with features, and without
+AUDIT_PROBES = 5  # probes that it fits on all images
 AUDIT_READS = 4  # times that an audit reads an image, as large as it is
 RANK_SHARE, RANK_LEAST = (
     0.2,
     120,
 )  # of the budget, at most, for the ranking; with less than so many seconds there is none
-RANKED_IMAGES = 1000
+RANKED_IMAGES, LEAST_RANKED = 1000, 20
 RESERVE = 1.2  # of what comes after training, kept free
 LAST = 1.5  # seconds until the process has ended
 
@@ -94,13 +97,15 @@ def plan_run(job, budget):
     audit = _audit(job, budget, speed)
     spent["audit"] = budget.spent - sum(spent.values())
     ranking = None
-    if budget.choose_backbone and budget.seconds >= RANK_LEAST and len(job.data) - work.test >= 20:
+    rankable = budget.seconds >= RANK_LEAST and work.train + work.val >= LEAST_RANKED
+    if budget.choose_backbone and _is_open(job.recipe) and rankable:
         job, speed, ranking = _choose_backbone(job, budget, work, speed)
     spent["ranking"] = budget.spent - sum(spent.values())
     found = _ways(job, work, speed)
-    place = choose(found, budget.left)
-    way = found[place]
+    place = choose(found, budget.left) if found else None
+    way = found[place] if found else Way(speed.image_size, 1, None, 0, _tta(job.recipe, work)[0])
     finishing = finishing_seconds(way, work, speed)
+    offers = next_steps(found, place, budget.spent) if found else []
     plan = {
         "budget_seconds": budget.seconds,
         "spent_seconds": {key: round(value, 3) for key, value in spent.items()},
@@ -110,58 +115,66 @@ def plan_run(job, budget):
         "ways": [vars(one) for one in found],
         "chosen": place,
         "finishing_seconds": finishing,
-        "more_time": [
-            {"budget_seconds": needed, "allows": one.describe()}
-            for one, needed in next_steps(found, place, budget.spent)
-        ],
+        "more_time": [{"budget_seconds": needed, "allows": one.describe()} for one, needed in offers],
     }
-    _say(job, budget, speed, way)
+    _say(job, budget, speed, way if found else None)
     until = budget.started + budget.seconds - RESERVE * finishing - LAST
-    recipe = _with_way(job, work, way) if _is_open(job.recipe) else job.recipe
+    recipe = _with_way(job, work, way) if found else job.recipe
     return replace(job, recipe=recipe, budget=Planned(budget, plan, audit, until))
 
 
-def describe_outcome(plan, stages, best, used=None):
+def describe_outcome(plan, stages, best, history, used=None):
     """Say what became of a plan, and what more time would likely have bought.
 
     Args:
         plan: What `plan.json` holds.
         stages: The run's `Stage`s, as they ended.
         best: The row of what ships: `stage` and `epoch`.
+        history: The rows of `history.csv`.
         used: Seconds that the run took; None for one that was resumed.
 
     Returns:
-        Dict of `used_seconds`, `cut_short` and `more_time`, a sentence.
+        Dict of `used_seconds`, `cut_short`, the number of the stage that was or None, and `more_time`, a sentence.
     """
-    cut = [number for number, stage in enumerate(stages) if stage.trained_epochs < stage.epochs]
+    cut = next((number for number, stage in enumerate(stages) if stage.trained_epochs < stage.epochs), None)
     offers = [
-        f"{format_duration(offer['budget_seconds'])} would allow {offer['allows']}" for offer in plan["more_time"]
+        f"about {format_duration(one['budget_seconds'])} would allow {one['allows']}" for one in plan["more_time"]
     ]
     more = f"; a budget of {', of '.join(offers)}" if offers else ""
-    trained = sum(stage.trained_epochs for stage in stages)
-    if not trained:
-        text = "no block was unfrozen, so what that gains is not known" if stages or offers else "nothing was left out"
-    elif best["stage"] < 0:
-        text = "unfreezing gained nothing over the probe that could be told from chance: more time would buy little"
-    elif best["stage"] == len(stages) - 1 and best["epoch"] == stages[-1].trained_epochs - 1:
+    places = [(row["stage"], row["epoch"]) for row in history]
+    place = (best["stage"], best["epoch"])
+    if cut is not None:
+        text = f"training was cut short in stage {cut}, so what the rest would have gained is not known"
+    elif not places:
+        text = "the probe is all that the plan had; what more brings is not known" if offers else "nothing was left out"
+    elif place not in places:
+        text = (
+            "training gained nothing over the probe that could be told from chance: more time would likely buy little"
+        )
+    elif place == places[-1]:
         text = "validation was best in the last epoch: more of them would likely help"
     else:
-        text = f"validation was best in epoch {best['epoch'] + 1} of {trained}: more of them would buy little"
-    return {
-        "used_seconds": None if used is None else round(used, 3),
-        "cut_short": cut[0] if cut else None,
-        "more_time": text + more,
-    }
+        text = (
+            f"validation was best in epoch {places.index(place) + 1} of {len(places)}: more of them would likely buy "
+            "little"
+        )
+    return {"used_seconds": None if used is None else round(used, 3), "cut_short": cut, "more_time": text + more}
 
 
-def write_outcome(job, best):
-    """Add to a run's `plan.json` what became of the plan, and say it."""
+def write_outcome(job, state):
+    """Add to a run's `plan.json` what became of the plan, and say it.
+
+    Args:
+        job: The `Job`, its run over; one without a plan is left as it is.
+        state: Its `tlkit.training.checkpoint.TrainingState`.
+    """
     path = job.path / run_folder.PLAN
     if not path.is_file():
         return
     plan = run_folder.read_json(path)
     used = job.budget.budget.spent if job.budget else None
-    outcome = describe_outcome(plan, read_recipe(job.path / run_folder.RECIPE).stages, best, used)
+    stages = read_recipe(job.path / run_folder.RECIPE).stages
+    outcome = describe_outcome(plan, stages, state.best, state.history, used)
     run_folder.write_json(path, plan | {"outcome": outcome})
     if used is not None:
         job.listener.note(f"budget: {format_duration(used)} of {format_duration(plan['budget_seconds'])} used")
@@ -169,30 +182,46 @@ def write_outcome(job, best):
 
 
 def _work(job):
-    counts = {split: len(job.data.indices(split)) for split in ("train", "val", "test")}
-    return Work(**counts, batch_size=min(job.recipe.data.batch_size, counts["train"]))
+    data, recipe = job.data, job.recipe
+    counts = {split: len(data.indices(split)) for split in ("train", "val", "test")}
+    mixed = recipe.data.mixup or recipe.data.cutmix
+    return Work(
+        **counts,
+        batch_size=min(recipe.data.batch_size, counts["train"]),
+        outputs=sum(task.num_outputs for task in data.tasks.values()),
+        kept=recipe.training.cache != "off" and recipe.data.views > 0 and not mixed,
+    )
 
 
 def _is_open(recipe):
     """Tell whether the recipe leaves it to the rules how the net is trained."""
-    return recipe.stages == "auto" and recipe.head.init == "probe" and not recipe.head.original
+    return recipe.stages == "auto" and rules.is_probed(recipe.head)
 
 
 def _ways(job, work, speed):
-    """Return the `Way`s from which the plan chooses: for a recipe that says how the net is trained that one."""
-    unfreeze, epochs = rule_stage(work.train, len(job.ends), work.batch_size)
-    recipe, tta = job.recipe, rules.choose_tta(job.recipe.evaluation.tta, work.test or work.val)
+    """Return the `Way`s from which the plan chooses; none for a recipe that says itself how the net is trained."""
+    recipe = job.recipe
     if not _is_open(recipe):
-        return [Way(speed.image_size, recipe.data.views or 1, unfreeze, epochs, tta)]
-    found = ways(work, speed, unfreeze=unfreeze, epochs=epochs, views=recipe.data.views or 1, tta=tta)
+        return []
+    unfreeze, epochs = rule_stage(work.train, len(job.ends), work.batch_size)
+    views = recipe.data.views or 1
+    views = [views] if "views" in recipe.data.model_fields_set else [views, 1]
+    found = ways(work, speed, unfreeze=unfreeze, epochs=epochs, views=views, tta=_tta(recipe, work))
     return found if recipe.data.image_size == "auto" else [way for way in found if way.image_size == speed.image_size]
+
+
+def _tta(recipe, work):
+    """Return the test-time views whose worth a plan may have measured, what promises most first."""
+    if recipe.evaluation.tta != "auto":
+        return [recipe.evaluation.tta]
+    return [rules.choose_tta("auto", work.val + work.test), "none"]
 
 
 def _with_way(job, work, way):
     """Return a job's recipe with what a `Way` says."""
     recipe = job.recipe.model_copy(deep=True)
     recipe.data.image_size = way.image_size
-    if recipe.data.views:
+    if recipe.data.views:  # 0 is a fresh one in every epoch
         recipe.data.views = way.views
     recipe.evaluation.tta = way.tta
     if way.unfreeze is None:
@@ -207,10 +236,16 @@ def _audit(job, budget, speed):
     """Audit the data as far as time allows; return what it adds to `data.json`."""
     from tlkit.api.audit import audit
 
+    if job.data.images is not None:
+        job.listener.note("audit: none, since the images are arrays and not files")
+        return {}
+    looked_at = speed.at(BUILDABLE[DEFAULT_BACKBONE].image_size)
+    outputs = sum(task.num_outputs for task in job.data.tasks.values())
     facts = len(job.data) * AUDIT_READS * speed.read
+    probes = AUDIT_PROBES * len(job.data) * (PROBE_IMAGE + PROBE_OUTPUT * outputs)
     full = job.recipe.backbone.weights == "imagenet" and job.recipe.backbone.name == DEFAULT_BACKBONE
-    full = full and facts + speed.build + len(job.data) * speed.image <= AUDIT_SHARE * budget.seconds
-    if job.data.images is not None or not (full or facts <= QUICK_SHARE * budget.seconds):
+    full = full and facts + probes + speed.build + len(job.data) * looked_at.image <= AUDIT_SHARE * budget.seconds
+    if not (full or facts <= QUICK_SHARE * budget.seconds):
         job.listener.note("audit: none, for want of time; `tlkit audit` does it")
         return {}
     found = audit(job.data, quick=not full, listener=job.listener)
@@ -220,7 +255,11 @@ def _audit(job, budget, speed):
 
 
 def _choose_backbone(job, budget, work, speed):
-    """Rank the backbones that are at hand; return the job with the best that leaves time to train it, and its speed."""
+    """Rank the backbones that are at hand; return the job with the best that leaves time for all that the rules do.
+
+    Returns:
+        `(job, speed, ranking)`: the latter as `tlkit.api.ranking.Ranking.describe` says it, or None.
+    """
     from tlkit.api.ranking import rank_within
 
     until = time.monotonic() + RANK_SHARE * budget.seconds
@@ -235,7 +274,7 @@ def _choose_backbone(job, budget, work, speed):
             image_size=BUILDABLE[name].image_size,
             **{key: times * getattr(speed, key) for key in ("prefix", "suffix", "step", "build", "first_step")},
         )
-        if name == job.recipe.backbone.name or MARGIN * _least(job, work, guess).seconds <= budget.left:
+        if name == job.recipe.backbone.name or MARGIN * _usual(job, work, guess).seconds <= budget.left:
             break
     job.listener.note(f"backbone: {name}, the best of {len(ranking.places)} that leaves time to train it")
     if name != job.recipe.backbone.name:
@@ -246,19 +285,18 @@ def _choose_backbone(job, budget, work, speed):
     return job, speed, ranking.describe()
 
 
-def _least(job, work, speed):
-    """Return the least that a larger net must have time for: the stage of the rules, at its own size."""
-    found = [way for way in _ways(job, work, speed) if way.image_size == speed.image_size]
-    staged = [way for way in found if way.unfreeze is not None and way.views > 1]
-    return staged[-1] if staged else found[0]
+def _usual(job, work, speed):
+    """Return the `Way` of the rules, at the net's own image size: what a slower net must leave time for."""
+    epochs = rule_stage(work.train, len(job.ends), work.batch_size)[1]
+    return next(way for way in _ways(job, work, speed) if way.epochs == epochs and way.image_size == speed.image_size)
 
 
 def _say(job, budget, speed, way):
     step = f", {speed.step:.2f} s a training step" if speed.step else ""
     net = f"{job.recipe.backbone.name} at {speed.image_size} pixels"
     job.listener.note(f"speed: {1000 * speed.image:.1f} ms an image through {net}{step}")
-    if not _is_open(job.recipe):
-        job.listener.note("plan: the recipe's own; training ends in time for the report")
+    if way is None:
+        job.listener.note("plan: the recipe's own; training ends in time for the report, once there is a model at all")
         return
     job.listener.note(
         f"plan: {way.describe()}; predicted {format_duration(budget.spent + way.seconds)} of "

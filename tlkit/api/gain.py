@@ -1,6 +1,7 @@
 """What tuning has gained: the best settings against the recipe's own, on images that chose neither."""
 
 import numpy as np
+from scipy.stats import t as student
 
 from tlkit import run as run_folder
 from tlkit.api import finetune_recipe
@@ -11,6 +12,7 @@ from tlkit.evaluation.metrics import headline_metric, split_metrics
 from tlkit.search.journal import Journal
 
 RUNS, NESTED = "runs", "nested"
+KINDS = ("own", "tuned")
 
 
 def compare_on_test(setup, best, seeds):
@@ -65,7 +67,7 @@ def _verdict(comparison, seeds):
     return "nothing can be said of the test images: none of them has a label that could be compared"
 
 
-def nested_gain(setup, most):
+def nested_gain(setup, main, timing):
     """Do the whole search anew in each of five folds, and test on the fold what it finds there.
 
     What a search finds was chosen by its validation images, and is judged too well by them. Here every image is
@@ -74,43 +76,51 @@ def nested_gain(setup, most):
 
     Args:
         setup: `tlkit.api.searching.Setup`.
-        most: Trials of each search.
+        main: The `Trials` of the search itself: a fold makes as many.
+        timing: `tlkit.api.search_time.SearchTime`.
 
     Returns:
         Dict of `folds`, `n`, by task `own`, `tuned` and `difference`; of the `loss` of what was chosen: `chosen_by`, on
-        the validation images, and `held_out`, on those of the fold; and the `verdict`.
+        the validation images, `held_out`, on those of the fold, means over the folds, and `optimism`, their difference
+        with its 95 % interval over the folds; and the `verdict`.
 
     Reference:
-        Cawley & Talbot 2010, https://www.jmlr.org/papers/v11/cawley10a.html; Varma & Simon 2006,
-        https://doi.org/10.1186/1471-2105-7-91
+        Varma & Simon 2006, https://doi.org/10.1186/1471-2105-7-91; Cawley & Talbot 2010,
+        https://www.jmlr.org/papers/v11/cawley10a.html
     """
     data = Division().of(setup.job.data, setup.base.seed)
-    own, tuned = (
-        {name: np.empty((len(data), task.num_outputs)) for name, task in data.tasks.items()} for _ in range(2)
-    )
-    scores = []
+    predicted = {
+        kind: {name: np.empty((len(data), task.num_outputs)) for name, task in data.tasks.items()} for kind in KINDS
+    }
+    losses = []
     for fold in range(FOLDS):
-        found = _of_fold(setup, most, fold)
-        held_out = np.array(found["held_out"])
-        for name in data.tasks:
-            own[name][held_out] = found["own"][name]
-            tuned[name][held_out] = found["tuned"][name]
-        scores.append(found["val_loss"])
-    own_metrics, metrics = (split_metrics(data.labels, of, data.tasks, used_for=[]) for of in (own, tuned))
+        found = _of_fold(setup, main, fold, timing)
+        for kind in KINDS:
+            for name in data.tasks:
+                predicted[kind][name][np.array(found["held_out"])] = found[kind][name]
+        losses.append(found["losses"])
+    own, tuned = (split_metrics(data.labels, predicted[kind], data.tasks, used_for=[])["tasks"] for kind in KINDS)
     tasks = {
         name: {
-            "own": own_metrics["tasks"][name],
-            "tuned": metrics["tasks"][name],
-            "difference": vars(paired_difference(data.labels[name], own[name], tuned[name], task)),
+            "own": own[name],
+            "tuned": tuned[name],
+            "difference": vars(paired_difference(data.labels[name], *(predicted[k][name] for k in KINDS), task)),
         }
         for name, task in data.tasks.items()
     }
-    loss = {"chosen_by": float(np.mean(scores)), "held_out": metrics["loss"]}
+    chosen_by, held_out = np.array(losses).T
+    loss = {"chosen_by": chosen_by.mean(), "held_out": held_out.mean(), "optimism": _mean(held_out - chosen_by)}
     result = {"folds": FOLDS, "n": len(data), "tasks": tasks, "loss": loss}
     return result | {"verdict": _in_words(result)}
 
 
-def _of_fold(setup, most, fold):
+def _mean(values):
+    """Return the mean of some values, and Student's 95 % interval of it: `[mean, low, high]`."""
+    reach = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return [float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach]
+
+
+def _of_fold(setup, main, fold, timing):
     """Search in a fold, or take what is there; return the predictions of the images that it holds out."""
     path = setup.path / NESTED / str(fold)
     file = path / "held_out.json"
@@ -120,7 +130,8 @@ def _of_fold(setup, most, fold):
     setup.listener.note(f"nested cross-validation, fold {fold + 1} of {FOLDS}")
     journal = Journal(path / JOURNAL)
     try:
-        search = setup.trials(most, journal)
+        search = setup.trials(journal)
+        search.most, search.until = len(main.answers), timing.fold_until(fold)
         own, bench = work(setup, search, path, Division(fold, shared=True))
     finally:
         journal.close()
@@ -128,17 +139,18 @@ def _of_fold(setup, most, fold):
     if search.best is not None and search.answers[search.best].score > own:
         number, proposal = search.best, search.proposals[search.best]
         tuned = with_settings(setup.base, proposal.settings, proposal.epochs)
-    predicted = {
-        "own": bench.predict_held_out(setup.recipe, 0, "own"),
-        "tuned": bench.predict_held_out(tuned, number, "tuned"),
-    }
-    found = {
-        "held_out": bench.data.indices("test").tolist(),
-        "val_loss": run_folder.read_json(path / "tuned" / run_folder.METRICS)["val"]["val_loss"],
-        **{name: {task: values.tolist() for task, values in of.items()} for name, of in predicted.items()},
-    }
+    by_kind = {"own": bench.predictions(setup.recipe, 0, "own"), "tuned": bench.predictions(tuned, number, "tuned")}
+    found = {"held_out": bench.data.indices("test").tolist()}
+    found["losses"] = [_loss(bench.data, split, by_kind["tuned"][split]) for split in ("val", "test")]
+    for kind, predictions in by_kind.items():
+        found[kind] = {name: values.tolist() for name, values in predictions["test"].items()}
     run_folder.write_json(file, found)
     return found
+
+
+def _loss(data, split, predictions):
+    labels = {name: values[data.indices(split)] for name, values in data.labels.items()}
+    return split_metrics(labels, predictions, data.tasks, used_for=[])["loss"]
 
 
 def _in_words(result):
@@ -154,8 +166,9 @@ def _in_words(result):
             f"{difference['gain']:+.3f} [{difference['interval'][0]:+.3f}, {difference['interval'][1]:+.3f}], "
             f"p {difference['p']:.2g}; "
         )
-    better = "optimistic" if loss["held_out"] > loss["chosen_by"] else "not optimistic"
+    optimism, low, high = loss["optimism"]
     return said + (
-        f"the loss of what was chosen is {loss['chosen_by']:.3f} on the images that chose it and "
-        f"{loss['held_out']:.3f} on others: the validation figure is {better}"
+        f"the log loss of what was chosen is {loss['chosen_by']:.3f} on the images that chose it and "
+        f"{loss['held_out']:.3f} on others: validation is {'' if low > 0 else 'not measurably '}optimistic, by "
+        f"{optimism:.3f} [{low:.3f}, {high:.3f}]"
     )

@@ -87,9 +87,7 @@ class Job:
         recipe.data.batch_size = min(recipe.data.batch_size, num_images)
         recipe.tasks = {name: task.kind for name, task in self.data.tasks.items()}
         if isinstance(recipe.stages, str):
-            head, size = recipe.head, recipe.data.batch_size
-            usual = not (head.hidden or head.custom or head.original)
-            probed = head.init == "probe" and head.logits == "linear" and usual
+            size, probed = recipe.data.batch_size, rules.is_probed(recipe.head)
             recipe.stages = rules.choose_stages(recipe.stages, num_images, len(self.ends), size, probed)
         recipe.stages = [rules.resolve_stage(stage) for stage in recipe.stages]
         evaluated = sum(len(self.data.indices(split)) for split in ("test", "val"))
@@ -246,7 +244,7 @@ def _execute(job, estimate):
     run_folder.write_json(job.path / run_folder.TIMING, timing)
     run_folder.write_json(job.path / run_folder.METRICS, metrics)
     report_job(job)
-    write_outcome(job, state.best)
+    write_outcome(job, state)
     checkpoint = job.path / run_folder.CHECKPOINT
     (checkpoint / run_folder.CHECKPOINT_FILE).unlink(missing_ok=True)  # from here on the run is complete
     shutil.rmtree(checkpoint, ignore_errors=True)

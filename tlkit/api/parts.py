@@ -62,15 +62,17 @@ def refuse_idle(recipe, data):
 
 
 def refuse_no_training(job, recipe, model):
-    """Refuse a recipe without stages for a head that no probe can be put into: nothing would be learned.
+    """Refuse a recipe in which nothing is trained for a head that no probe is put into: nothing would be learned.
 
     Raises:
         RecipeError: If that is so.
     """
     from tlkit.models.assemble import cut, probe_layers
 
-    if not recipe.stages and probe_layers(cut(model, job.ends, 0, job.data.tasks)[1], job.data.tasks) is None:
-        raise RecipeError("`stages`: the head is not linear, so no probe does without at least one stage. Add one.")
+    if any(stage.trained_epochs for stage in recipe.stages):
+        return
+    if recipe.head.init != "probe" or probe_layers(cut(model, job.ends, 0, job.data.tasks)[1], job.data.tasks) is None:
+        raise RecipeError("`stages`: there is no linear head with a probe, which alone does without a stage. Add one.")
 
 
 def probe_views(job):

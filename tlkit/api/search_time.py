@@ -1,5 +1,6 @@
 """A search within a given time: how many runs are compared at its end, when its trials end, what more would buy."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -25,8 +26,8 @@ class SearchTime:
         nested: Whether the search is to be done in folds, too.
 
     Attributes:
-        seeds: Runs of either that there is time for.
         nested: Whether there is time for folds.
+        seeds: Runs of either settings that were compared.
     """
 
     search: Trials
@@ -36,10 +37,10 @@ class SearchTime:
     nested: bool = False
 
     def __post_init__(self):
-        self.seeds = self.asked
+        self.seeds, self._end, self._for_folds = self.asked, math.inf, 0.0
 
     def plan(self, own_seconds, listener):
-        """Decide how many seeds there is time for, whether there are folds, and when the last trial has to be over.
+        """Decide whether there are folds, and when the last trial has to be over.
 
         Args:
             own_seconds: What the trial of the recipe's own settings took, its features included.
@@ -47,21 +48,43 @@ class SearchTime:
         """
         if self.budget is None:
             return
+        own_seconds = self.search.decide("own_seconds", own_seconds)
         left = self.budget.left - self.search.seconds / self.workers - LAST  # what it took before a kill counts, too
-        pair = 2 * MARGIN * (own_seconds + REPORT_SECONDS)
-        self.seeds = self.search.decide("seeds", min(self.asked, max(0, int(COMPARED_SHARE * left / pair))))
-        if self.seeds < self.asked:
-            some = f"{self.seeds or 'no'} seed{'s' if self.seeds > 1 else ''}"
-            listener.note(f"time for {some} of the {self.asked} asked for")
-        left -= self.seeds * pair
+        self._end = time.monotonic() + left
+        left -= min(COMPARED_SHARE * left, self.asked * self._pair(own_seconds))
         if self.nested:
             of_one = left / (FOLDS + 1) / MARGIN
-            self.nested = self.search.decide("nested", of_one >= LEAST_TRIALS * own_seconds * MARGIN / self.workers)
+            enough = of_one >= LEAST_TRIALS * own_seconds / self.workers
+            self.nested = self.search.decide("nested", bool(enough))
             if self.nested:
-                left = of_one
+                left, self._for_folds = of_one, FOLDS * of_one * MARGIN
             else:
                 listener.note("no time for nested cross-validation")
+        self.search.expected = own_seconds
         self.search.until = time.monotonic() + left
+
+    def _pair(self, seconds):
+        """Return what a run of either settings takes, if the slower of their trials took so many seconds."""
+        return 2 * MARGIN * (seconds + REPORT_SECONDS)
+
+    def compared_seeds(self, seconds):
+        """Return of how many seeds there is time to compare the runs, when the trials are over.
+
+        Args:
+            seconds: What the best trial took.
+        """
+        if self.budget is not None:
+            left = max(0.0, self._end - time.monotonic() - self._for_folds)
+            seconds = max(seconds, self.search.decide("own_seconds", seconds))
+            self.seeds = self.search.decide("seeds", min(self.asked, int(left / self._pair(seconds))))
+        return self.seeds
+
+    def fold_until(self, fold):
+        """Return when the trials of a fold have to be over, on the clock of `time.monotonic`."""
+        if self.budget is None:
+            return math.inf
+        now = time.monotonic()
+        return now + max(0.0, self._end - now) / (FOLDS - fold) / MARGIN
 
     def describe(self):
         """Return the entry `budget` of `tuning.json`; None without one."""

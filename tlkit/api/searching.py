@@ -25,7 +25,7 @@ class Setup:
         recipe: That `Recipe`, without ranges.
         base: That `Recipe` with explicit stages, whose keys trials set.
         source: As for `tlkit.load_data`.
-        oracle, ranges, workers: As for `tlkit.api.tuning.tune`.
+        oracle, ranges, most, workers: As for `tlkit.api.tuning.tune`, `most` its number of trials.
         path: The command's folder.
         listener: `Listener` for notes.
     """
@@ -36,13 +36,14 @@ class Setup:
     source: object
     oracle: str
     ranges: dict
+    most: int
     workers: int
     path: Path
     listener: Listener
 
-    def trials(self, most, journal):
-        """Return the `Trials` of a search of so many of them at most, as far as its journal says that it has come."""
-        oracle = Oracle(self.oracle, self.ranges, most, self.base.seed, self.base.stages[-1].epochs)
+    def trials(self, journal):
+        """Return the `Trials` of a search, as far as its journal says that it has come."""
+        oracle = Oracle(self.oracle, self.ranges, self.most, self.base.seed, self.base.stages[-1].epochs)
         return Trials(oracle, journal)
 
 
@@ -64,8 +65,8 @@ def work(setup, search, path, division, timing=None):
     listener.note(f"the recipe's own settings: score {own:.4f}")
     if timing:
         timing.plan(time.monotonic() - begun, listener)
-    if search.best is not None:
-        bench.finish(search.best, is_best=search.answers[search.best].score > own)  # a kill may have come in between
+    for number in search.answers:  # a kill may have come in between
+        bench.finish(number, is_best=number == search.best and search.answers[number].score > own)
 
     def say(proposal, answer):
         bench.finish(proposal.number, is_best=search.best == proposal.number and answer.score > own)

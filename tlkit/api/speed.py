@@ -33,7 +33,7 @@ def measure(job, work, left):
     chain = Chain(model, job.ends, job.data.tasks, work.batch_size)
     batch, read = _read_batch(job, size, work.batch_size)
     unfreeze, _ = rule_stage(work.train, len(job.ends), work.batch_size)
-    cut = chain.position(unfreeze or 0)
+    cut = chain.position(len(job.ends) if unfreeze == "all" else unfreeze or 0)
     halves = [(0, cut), (cut, chain.end)] if cut else [(0, chain.end)]
     seconds, rows = [], batch
     for first, last in halves:

@@ -96,6 +96,7 @@ class Bench:
         pool = np.arange(len(data)) if division.shared else None
         self._job = replace(job, data=data, pool=pool, resume_path=path, command="tune", listener=Listener())
         self._by_loss = base.training.monitor == "loss"
+        self._ships = division.fold is None  # a fold's models serve its figures only
 
     def make(self, proposal, known):
         """Make a trial, or what is left of it.
@@ -111,10 +112,10 @@ class Bench:
         curve = _Curve(known, self._score)
         try:
             recipe = with_settings(self._base, proposal.settings, proposal.epochs)
-            curve.epochs = sum(stage.epochs for stage in recipe.stages)
+            curve.epochs = sum(stage.trained_epochs for stage in recipe.stages)
             job = self._open(recipe, proposal.number, path, curve)
             score, status, reason = self._score(job.run_trial()), DONE, ""
-            if score > max((other[-1] for other in known), default=-math.inf):
+            if self._ships and score > max((other[-1] for other in known if other), default=-math.inf):
                 write_model(job)
         except _Hopeless:
             score, status, reason = curve.best[-1], PRUNED, f"below the median after epoch {len(curve.best)}"
@@ -127,11 +128,13 @@ class Bench:
     def make_own(self, recipe):
         """Make a trial of the recipe's own settings; return its score."""
         path = self._path / TRIALS / OWN
-        if not (path / run_folder.METRICS).is_file():
+        lacks_model = self._ships and not (self._path / run_folder.MODEL).is_file()
+        if lacks_model or not (path / run_folder.METRICS).is_file():
             job = self._open(recipe.model_copy(deep=True), 0, path, Listener())
             job.run_trial()
-            write_model(job)
-            self._take_model(path)
+            if lacks_model:
+                write_model(job)
+        self._take_model(path)
         self._clear(path)
         return self._score(run_folder.read_json(path / run_folder.METRICS)["val"])
 
@@ -144,8 +147,8 @@ class Bench:
             (path / name).unlink(missing_ok=True)
         self._clear(path)
 
-    def predict_held_out(self, recipe, number, name):
-        """Make a trial once more, and predict the images that the fold holds out.
+    def predictions(self, recipe, number, name):
+        """Make a trial once more, and predict the images that chose it and those that the fold holds out.
 
         Args:
             recipe: `Recipe`; its seed is that of trial `number`.
@@ -153,12 +156,15 @@ class Bench:
             name: Of its folder.
 
         Returns:
-            Dict of task to float32 `(images, outputs)`.
+            Dict of `"val"` and `"test"` to dict of task to float32 `(images, outputs)`.
         """
-        job = self._open(recipe.model_copy(deep=True), number, self._path / name, Listener())
+        path = self._path / name
+        job = self._open(recipe.model_copy(deep=True), number, path, Listener())
         job.run_trial()
-        sets = {"none": find_views("none")}
-        return predict_split(job, make_chain(job, None), "test", sets)["none"]
+        chain, sets = make_chain(job, None), {"none": find_views("none")}
+        found = {split: predict_split(job, chain, split, sets)["none"] for split in ("val", "test")}
+        self._clear(path)
+        return found
 
     @property
     def data(self):

@@ -1,7 +1,7 @@
 """The search for better settings: trials on one feature pass, the best retrained and held against the original."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from tlkit.api.gain import compare_on_test, nested_gain
 from tlkit.api.search_time import SearchTime
 from tlkit.api.searching import JOURNAL, Setup, work
 from tlkit.api.trials import FOLDS, Division, try_settings, with_memory, with_settings
-from tlkit.data.index import fold_splits
-from tlkit.errors import DataError, RecipeError, RunError, Stopped, Terminated, TlkitError
+from tlkit.errors import RecipeError, RunError, Stopped, Terminated, TlkitError
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 from tlkit.search.journal import Journal
@@ -23,7 +22,7 @@ from tlkit.training import rules
 
 TRIALS, MOST_TRIALS = 30, 1000  # by default, and within a budget
 FEW_IMAGES = 500  # besides those for testing, below which one split says too little
-SETTINGS, RESULT, BEST = "search.json", "tuning.json", "best.toml"
+SETTINGS, RESULT, BEST = run_folder.SEARCH, "tuning.json", "best.toml"
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,9 @@ def tune(
     journal = Journal(path / JOURNAL)
     try:
         job = with_memory(job)
-        setup = Setup(job, _without_ranges(recipe), base, source, oracle, ranges, workers, path, listener)
-        search = setup.trials(trials, journal)
+        setup = Setup(job, _without_ranges(recipe), base, source, oracle, ranges, trials, workers, path, listener)
+        search = setup.trials(journal)
+        seeds = seeds if len(job.data.indices("test")) else 0
         timing = SearchTime(search, budget, seeds, workers, nested)
         own, _ = work(setup, search, path, Division(shared=nested), timing)
         return _finish(setup, search, own, timing)
@@ -150,9 +150,10 @@ def _is_nested(job, nested, listener):
     if nested is False or (nested is None and images >= FEW_IMAGES):
         return False
     try:
-        inner = Division().of(job.data, 0)
-        fold_splits(inner, FOLDS, job.recipe.seed)
-    except DataError as error:
+        for fold in range(FOLDS):
+            data = Division(fold).of(job.data, job.recipe.seed)
+            replace(job, data=data, listener=Listener()).resolve()
+    except TlkitError as error:
         if nested:
             raise
         listener.note(f"no nested cross-validation: {error}")
@@ -167,6 +168,7 @@ def _with_one_stage(job, choice):
     """
     recipe = _without_ranges(job.recipe)
     if not isinstance(recipe.stages, str) and recipe.stages:
+        recipe.stages = [stage.model_copy(update={"stop_after": "never"}) for stage in recipe.stages]
         return recipe
     images, blocks = len(job.data.indices("train")), len(job.ends)
     word = recipe.stages if isinstance(recipe.stages, str) and recipe.stages != "auto" else choice
@@ -216,13 +218,16 @@ def _finish(setup, search, own, timing):
                 "whether the best settings are better can't be said: there are no test images, and the validation "
                 "images chose them"
             )
-        elif timing.seeds:
-            result |= compare_on_test(setup, best, timing.seeds)
+        elif seeds := timing.compared_seeds(search.answers[result["best"]].seconds):
+            result |= compare_on_test(setup, best, seeds)
         elif timing.asked:
             result["verdict"] = "whether the best settings are better can't be said: no time was left to compare them"
-    if timing.nested and search.answers:
-        result["nested"] = nested_gain(setup, len(search.answers))
     run_folder.write_text(setup.path / BEST, best.to_toml())
+    if timing.nested and search.answers:
+        try:
+            result["nested"] = nested_gain(setup, search, timing)
+        except TlkitError as error:  # of a fold; the search itself is over
+            setup.listener.note(f"no nested cross-validation: {error}")
     result["budget"] = timing.describe()
     run_folder.write_json(setup.path / RESULT, result)
     return Tuning(setup.path, result)

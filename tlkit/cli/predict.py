@@ -25,6 +25,7 @@ def predict(run, paths, tta, average, top, conformal, as_json, csv_file):
     from tlkit.cli.screen import Screen
 
     path = run_folder.find_run_that_predicts(run)  # fails here, before TensorFlow loads
+    is_search = (path / run_folder.SEARCH).is_file()
     if conformal:
         _refuse_without_sets(path, tta)
     with Screen() as screen:
@@ -32,7 +33,7 @@ def predict(run, paths, tta, average, top, conformal, as_json, csv_file):
 
         loaded = load_run(run, unfinished=True)
         if not loaded.complete:
-            screen.note(f"{path}: the run is not over; this is its best model so far")
+            screen.note(f"{path}: {'the best model of a search' if is_search else 'not over: its best model so far'}")
         predictions = loaded.predict(list(paths), tta=tta, average=average, listener=screen)
     if csv_file:
         _write_csv(csv_file, predictions, conformal)

@@ -6,19 +6,23 @@ Nothing here measures or trains: it is arithmetic on what was measured, so that 
 import re
 from dataclasses import dataclass, replace
 
+from tlkit.data.tta import find_views
 from tlkit.errors import TlkitError
 from tlkit.training import rules
 
 UNITS = {"h": 3600, "m": 60, "s": 1}
 LEAST_SECONDS = 30  # in less, not even the engine and the report are done with
+MOST_SECONDS = 1000 * 3600
 SMALLER = (160, 128)  # sides in pixels at which a net sees less, and takes a half and a third of the time
 SMALLEST = 96
 LEAST_EPOCHS = 3  # as of `rules.choose_stages`: fewer are not worth the compiling
 MOST_TIMES = 3  # so many times the epochs of the rules, where there is time
 MARGIN = 1.15  # what a prediction may be wrong by before training is cut short
-# Seconds that hang on nothing here: saving, the report, and a probe's search for its penalty.
-REPORT_SECONDS = 5.0
-PROBE_SECONDS = 1.5
+REPORT_SECONDS = 5.0  # for the report, and for saving
+# A probe's search for its penalty, for each image, and for each image and output: on one core 26,214 images took 22 s
+# with 10 classes, and 65 s with 100 (`tlkit.training.probe`).
+PROBE_SECONDS, PROBE_IMAGE, PROBE_OUTPUT = 1.0, 7e-4, 1.8e-5
+PROBE_IMAGES = 26_214
 COMPILING_SECONDS = 5.0  # of a first training step that isn't timed
 
 
@@ -26,14 +30,14 @@ def parse_duration(text):
     """Return the seconds of a time such as `"10m"`, `"90s"` or `"1h30m"`.
 
     Raises:
-        TlkitError: If it isn't one, or is less than half a minute.
+        TlkitError: If it isn't one, is less than half a minute, or more than six weeks.
     """
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
     if not parts or not any(parts.groups()):
         raise TlkitError(f"--budget: expected a time such as 90s, 10m or 1h30m. Received: {text!r}")
     seconds = sum(float(part) * unit for part, unit in zip(parts.groups(), UNITS.values(), strict=True) if part)
-    if seconds < LEAST_SECONDS:
-        raise TlkitError(f"--budget: expected at least {LEAST_SECONDS}s. Received: {text!r}")
+    if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
+        raise TlkitError(f"--budget: expected {LEAST_SECONDS}s to {MOST_SECONDS // 3600}h. Received: {text!r}")
     return seconds
 
 
@@ -53,12 +57,16 @@ class Work:
     Attributes:
         train, val, test: Images of each split.
         batch_size: Images of a training step.
+        outputs: Classes and numbers, of all tasks.
+        kept: Whether features of frozen layers are kept, so that no epoch computes them again.
     """
 
     train: int
     val: int
     test: int
     batch_size: int
+    outputs: int = 10
+    kept: bool = True
 
     @property
     def steps(self):
@@ -130,9 +138,10 @@ class Way:
 
 
 def finishing_seconds(way, work, speed):
-    """Return what comes after training: predictions of validation and test images, a model, a report."""
-    speed, passes = speed.at(way.image_size), 1 if way.tta == "none" else 2
-    return REPORT_SECONDS + speed.build + (work.val + work.test) * passes * speed.image
+    """Return what comes after training: calibration, predictions of validation and test images, a model, a report."""
+    speed = speed.at(way.image_size)
+    renderings = len({*find_views("none"), *find_views(way.tta)})
+    return REPORT_SECONDS + speed.build + (work.val + (work.val + work.test) * renderings) * speed.image
 
 
 def predict_seconds(way, work, speed):
@@ -144,13 +153,15 @@ def predict_seconds(way, work, speed):
         speed: `Speed`, at any image size.
     """
     finishing, speed = finishing_seconds(way, work, speed), speed.at(way.image_size)
-    total = speed.build + PROBE_SECONDS + (way.views * work.train + work.val) * speed.image + finishing
+    fitted = min(PROBE_IMAGES, way.views * work.train) * (PROBE_IMAGE + PROBE_OUTPUT * work.outputs)
+    passes = (way.views * work.train + work.val) * speed.image
+    total = speed.build + passes + PROBE_SECONDS + fitted + finishing
     if way.unfreeze is None:
         return total
-    # Features that stay frozen come out of the passes above; where all blocks train, every epoch reads its images.
-    reading = (work.train + work.val) * speed.read if way.unfreeze == "all" else 0
-    epoch = work.steps * speed.step + work.val * speed.suffix + reading
-    return total + speed.first_step + way.epochs * epoch
+    # Features that stay frozen come out of the passes above, if they are kept; where all blocks train there are none.
+    seen, lower = work.train + work.val, speed.read + speed.prefix
+    again = seen * lower if way.unfreeze == "all" or not work.kept else 0
+    return total + speed.first_step + way.epochs * (work.steps * speed.step + work.val * speed.suffix + again)
 
 
 def ways(work, speed, *, unfreeze, epochs, views, tta):
@@ -164,23 +175,23 @@ def ways(work, speed, *, unfreeze, epochs, views, tta):
         work: `Work`.
         speed: `Speed`, at the net's full image size.
         unfreeze, epochs: Of the stage that the rules choose; None and 0 for no stage.
-        views, tta: As the recipe has them.
+        views, tta: Lists of what the plan may choose from, what promises most first.
 
     Returns:
         List of `Way`, their seconds predicted.
     """
-    full = speed.image_size
+    full, (most, *_), (usual, *_) = speed.image_size, views, tta
+    least, plain = views[-1], tta[-1]
     found = []
     if unfreeze is not None:
         sizes = [full, *(size for size in SMALLER if size < full)] if unfreeze == "all" else [full]
         for size in sizes:
             longest = MOST_TIMES * epochs if size == full else epochs
-            for number in range(longest, min(LEAST_EPOCHS, epochs) - 1, -1):
-                found.append(Way(size, views, unfreeze, number, tta))
-                if views > 1 and number == LEAST_EPOCHS:
-                    found.append(Way(size, 1, unfreeze, number, "none"))
-    found += [Way(full, views, None, 0, tta), Way(full, 1, None, 0, "none")]
-    found += [Way(size, 1, None, 0, "none") for size in (*SMALLER, SMALLEST) if size < full]
+            shortest = min(LEAST_EPOCHS, epochs)
+            found += [Way(size, most, unfreeze, number, usual) for number in range(longest, shortest - 1, -1)]
+            found.append(Way(size, least, unfreeze, shortest, plain))
+    found += [Way(full, most, None, 0, usual), Way(full, least, None, 0, plain)]
+    found += [Way(size, least, None, 0, plain) for size in (*SMALLER, SMALLEST) if size < full]
     found = list(dict.fromkeys(found))
     return [replace(way, seconds=predict_seconds(way, work, speed)) for way in found]
 
@@ -196,7 +207,7 @@ def guess_step(speed, work):
 
 def may_fit(work, speed, unfreeze, left):
     """Tell whether a stage of a few epochs fits into the seconds left, at whatever image size."""
-    found = ways(work, speed, unfreeze=unfreeze, epochs=LEAST_EPOCHS, views=1, tta="none")
+    found = ways(work, speed, unfreeze=unfreeze, epochs=LEAST_EPOCHS, views=[1], tta=["none"])
     return any(way.unfreeze is not None and way.seconds <= left for way in found)
 
 

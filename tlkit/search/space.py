@@ -75,7 +75,7 @@ def check_space(ranges, try_settings):
         RecipeError: If one names a key that is unknown or fixed, or an impossible value.
     """
     for key, span in ranges.items():
-        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED):
+        if key.endswith(".stop_after") or any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED):
             raise RecipeError(
                 f"`tune.{key}`: a search can't vary `{key}`; it is the same for all trials. Leave it out."
             )

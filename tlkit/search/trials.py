@@ -44,6 +44,8 @@ class Trials:
         answers: Dict of number to `Answer`, in the order in which they came.
         until: When the last trial has to be over, on the clock of `time.monotonic`; no other is begun that would take
             longer, as trials usually do.
+        expected: Seconds that the first trial is taken to need.
+        most: Trials to ask for, at most; the oracle may have been made for more.
 
     Raises:
         RunError: If the oracle proposes something else than it did.
@@ -52,7 +54,7 @@ class Trials:
     def __init__(self, oracle, journal):
         self._oracle, self._journal = oracle, journal
         self.proposals, self.answers, self._known, self._decided = {}, {}, {}, {}
-        self.until, self._over = math.inf, False
+        self.until, self.expected, self.most, self._over = math.inf, 0.0, math.inf, False
         for line in journal.lines:
             if "told" in line:
                 self._take(line["told"], Answer(**line["answer"]))
@@ -66,7 +68,7 @@ class Trials:
         """Return the next `Proposal` to work on: first those that a kill cut short; `WAIT`, or None at the end."""
         if self._left:
             return self.proposals[self._left.pop(0)]
-        if self._over or self._time_is_up():
+        if self._over or len(self.proposals) >= self.most or self._time_is_up():
             return None
         proposal = self._oracle.ask()
         # Where there is none, too: the oracle has drawn, and goes on from there.
@@ -92,7 +94,8 @@ class Trials:
         return sum(answer.seconds for answer in self.answers.values())
 
     def _time_is_up(self):
-        usual = statistics.median(answer.seconds for answer in self.answers.values()) if self.answers else 0
+        seconds = [answer.seconds for answer in self.answers.values()] or [self.expected]
+        usual = statistics.median(seconds)
         if time.monotonic() + usual > self.until:
             self.decide("over", True)
         return "over" in self._decided

@@ -307,8 +307,9 @@ class Training:
         state.variables, state.optimizer = [], []
 
     def _heed(self, deadline, state):
-        """Once the deadline is over, let the stages say that they end here, if there is anything to ship."""
-        if deadline.is_over() and self.candidate(state) is not None:
+        """Once the deadline is over, let the stages say that they end here, if there is anything to ship, or to end."""
+        left = sum(stage.trained_epochs for stage in self.stages[state.stage :]) - state.epoch
+        if left > 0 and deadline.is_over() and self.candidate(state) is not None:
             self.stages = deadline.cut(self.stages, state.stage, state.epoch)
 
     def candidate(self, state):

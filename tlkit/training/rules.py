@@ -75,6 +75,16 @@ def choose_stages(choice, num_images, num_blocks, batch_size, probed):
     }[choice]
 
 
+def is_probed(head):
+    """Tell whether a head begins at the probe: a linear one that the recipe describes, unless it says otherwise.
+
+    Args:
+        head: The recipe's `HeadTable`.
+    """
+    usual = not (head.hidden or head.custom or head.original)
+    return head.init == "probe" and head.logits == "linear" and usual
+
+
 def _epochs(total_steps, steps_per_epoch, bounds):
     lowest, highest = bounds
     return max(lowest, min(highest, math.ceil(total_steps / steps_per_epoch)))
