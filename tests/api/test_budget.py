@@ -136,6 +136,17 @@ def test_what_more_time_would_buy_is_said_from_what_happened(stages, trained, be
     assert said in budgeting.describe_outcome(STAGED, stages, row, history)["more_time"]
 
 
+def test_a_ranking_takes_time_only_where_a_second_net_can_be_looked_at_and_trained(photos):
+    """A hundred images through two nets in a fifth of the time; and what the rules do must fit besides."""
+    job = _make_job(read_recipe("default", (), SMALL), photos, Listener())
+    work = budgeting._work(job)
+    quick = Speed(image_size=32, build=1.0, read=0.0, prefix=0.01, suffix=0.01, step=0.1, first_step=1.0)
+    looking = 3 * (1.0 + (work.train + work.val) * 0.02)
+    assert budgeting._is_worth_ranking(job, Budget(5 * looking + 60), work, quick)
+    assert not budgeting._is_worth_ranking(job, Budget(5 * looking - 1), work, quick)
+    assert not budgeting._is_worth_ranking(job, Budget(5 * looking + 60), work, replace(quick, step=100.0))
+
+
 def test_nothing_more_is_promised_where_nothing_was_left_out():
     row = {"stage": -1, "epoch": 0}
     assert budgeting.describe_outcome({"more_time": []}, [], row, [])["more_time"] == "nothing was left out"

@@ -97,8 +97,7 @@ def plan_run(job, budget):
     audit = _audit(job, budget, speed)
     spent["audit"] = budget.spent - sum(spent.values())
     ranking = None
-    rankable = budget.seconds >= RANK_LEAST and work.train + work.val >= LEAST_RANKED
-    if budget.choose_backbone and _is_open(job.recipe) and rankable:
+    if budget.choose_backbone and _is_worth_ranking(job, budget, work, speed):
         job, speed, ranking = _choose_backbone(job, budget, work, speed)
     spent["ranking"] = budget.spent - sum(spent.values())
     found = _ways(job, work, speed)
@@ -140,6 +139,7 @@ def describe_outcome(plan, stages, best, history, used=None):
     offers = [
         f"about {format_duration(one['budget_seconds'])} would allow {one['allows']}" for one in plan["more_time"]
     ]
+    offers = [*offers[:1], *offers[1:][-1:]]  # the nearest, and what promises most
     more = f"; a budget of {', of '.join(offers)}" if offers else ""
     places = [(row["stage"], row["epoch"]) for row in history]
     place = (best["stage"], best["epoch"])
@@ -283,6 +283,15 @@ def _choose_backbone(job, budget, work, speed):
         job = replace(job, recipe=recipe, ends=BUILDABLE[name].block_ends)
         speed = measure(job, work, budget.left)
     return job, speed, ranking.describe()
+
+
+def _is_worth_ranking(job, budget, work, speed):
+    """Tell whether there is time to look at two backbones, one twice as slow, and for what the rules do."""
+    images = min(RANKED_IMAGES, work.train + work.val)
+    if images < LEAST_RANKED or not _is_open(job.recipe):
+        return False
+    usual = MARGIN * _usual(job, work, speed).seconds
+    return 3 * (speed.build + images * speed.image) <= RANK_SHARE * budget.seconds and usual <= budget.left
 
 
 def _usual(job, work, speed):
