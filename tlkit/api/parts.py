@@ -72,7 +72,7 @@ def refuse_no_training(job, recipe, model):
     if any(stage.trained_epochs for stage in recipe.stages):
         return
     if recipe.head.init != "probe" or probe_layers(cut(model, job.ends, 0, job.data.tasks)[1], job.data.tasks) is None:
-        raise RecipeError("`stages`: there is no linear head with a probe, which alone does without a stage. Add one.")
+        raise RecipeError("`stages`: a head without a linear probe needs at least one stage that trains. Add one.")
 
 
 def probe_views(job):
