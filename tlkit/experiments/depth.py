@@ -74,7 +74,8 @@ def _verdict(study, found):
         f"{judged(shortcuts, 'At 56 layers the plain net errs more than the residual one')} "
         f"This is after {study.settings['epochs']} epochs on {study.settings['images']:,} images at a rate that rises "
         f"to 0.1 over the first {WARMUP:.0%} of the steps, with the training error counted while the last epoch runs: "
-        "it shows how fast the nets are optimized, not the paper's result after 64,000 steps on 45,000 images."
+        "it shows how fast the nets are optimized, not the paper's converged result after 64,000 steps on 45,000 "
+        "images."
     )
 
 
