@@ -22,9 +22,9 @@ main()
 """
 
 
-def assert_same_bits(one, other):
-    assert (one / "metrics.json").read_bytes() == (other / "metrics.json").read_bytes()
-    assert (one / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
+def assert_same_bits(one, other, files=("metrics.json", "history.csv")):
+    for name in files:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
     models = [keras.saving.load_model(path / "model.keras") for path in (one, other)]
     for mine, theirs in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(mine, theirs)

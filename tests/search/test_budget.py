@@ -24,7 +24,6 @@ from tlkit.search.budget import (
     next_steps,
     parse_duration,
     predict_seconds,
-    rule_stage,
     ways,
 )
 
@@ -108,8 +107,7 @@ def test_half_the_side_takes_a_quarter_of_the_computing_and_as_much_reading():
 
 
 def listed(work, speed):
-    unfreeze, epochs = rule_stage(work.train, 7, work.batch_size)
-    return ways(work, speed, unfreeze=unfreeze, epochs=epochs, views=[2, 1], tta=["flip", "none"])
+    return ways(work, speed, work.rule_stage(7), views=[2, 1], tta=["flip", "none"])
 
 
 def test_with_more_time_nothing_worse_is_chosen():
@@ -135,7 +133,7 @@ def test_many_images_get_a_smaller_size_before_they_get_no_stage():
 
 def test_few_images_keep_their_size_and_get_no_more_than_three_times_the_epochs_of_the_rules():
     found = listed(FEW, HALVES)
-    unfreeze, epochs = rule_stage(FEW.train, 7, 32)
+    unfreeze, epochs = FEW.rule_stage(7).unfreeze, FEW.rule_stage(7).epochs
     best = found[choose(found, 1e6)]
     assert (best.image_size, best.unfreeze, best.epochs, best.views) == (224, unfreeze, MOST_TIMES * epochs, 2)
     assert all(way.image_size == 224 for way in found if way.unfreeze is not None)
@@ -165,5 +163,5 @@ def test_a_stage_that_is_not_timed_is_not_taken_for_free():
 
 
 def test_a_stage_is_timed_only_where_it_may_fit():
-    assert not may_fit(MANY, SPEED, "all", left=30)
-    assert may_fit(MANY, SPEED, "all", left=300)
+    assert not may_fit(MANY, SPEED, MANY.rule_stage(7), left=30)
+    assert may_fit(MANY, SPEED, MANY.rule_stage(7), left=300)

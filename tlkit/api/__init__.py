@@ -203,7 +203,7 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, 
     from tlkit.api.folds import cross_validate
 
     if budget and resume:
-        raise RecipeError("budget: a run that is resumed follows the plan that its folder holds. Leave it out.")
+        raise RecipeError("--budget: a run that is resumed follows the plan that its folder holds. Leave it out.")
     if out and not resume:
         run_folder.new_run_path(recipe.backbone.name, "", out)
     job = _make_job(recipe, source, listener or Listener(), cache_size)

@@ -18,7 +18,6 @@ from tlkit.search.budget import (
     finishing_seconds,
     format_duration,
     next_steps,
-    rule_stage,
     ways,
 )
 from tlkit.training import rules
@@ -26,10 +25,7 @@ from tlkit.training import rules
 AUDIT_SHARE, QUICK_SHARE = 0.1, 0.05  # of the budget, at most, for the audit with features, and without
 AUDIT_PROBES = 5  # probes that it fits on all images
 AUDIT_READS = 4  # times that an audit reads an image, as large as it is
-RANK_SHARE, RANK_LEAST = (
-    0.2,
-    120,
-)  # of the budget, at most, for the ranking; with less than so many seconds there is none
+RANK_SHARE = 0.2  # of the budget, at most, for the ranking
 RANKED_IMAGES, LEAST_RANKED = 1000, 20
 RESERVE = 1.2  # of what comes after training, kept free
 LAST = 1.5  # seconds until the process has ended
@@ -203,10 +199,9 @@ def _ways(job, work, speed):
     recipe = job.recipe
     if not _is_open(recipe):
         return []
-    unfreeze, epochs = rule_stage(work.train, len(job.ends), work.batch_size)
     views = recipe.data.views or 1
     views = [views] if "views" in recipe.data.model_fields_set else [views, 1]
-    found = ways(work, speed, unfreeze=unfreeze, epochs=epochs, views=views, tta=_tta(recipe, work))
+    found = ways(work, speed, work.rule_stage(len(job.ends)), views=views, tta=_tta(recipe, work))
     return found if recipe.data.image_size == "auto" else [way for way in found if way.image_size == speed.image_size]
 
 
@@ -224,11 +219,9 @@ def _with_way(job, work, way):
     if recipe.data.views:  # 0 is a fresh one in every epoch
         recipe.data.views = way.views
     recipe.evaluation.tta = way.tta
-    if way.unfreeze is None:
-        recipe.stages = []
-        return recipe
-    [stage] = rules.choose_stages("auto", work.train, len(job.ends), work.batch_size, probed=True)
-    recipe.stages = [stage.model_copy(update={"epochs": way.epochs})]
+    recipe.stages = []
+    if way.unfreeze is not None:
+        recipe.stages = [work.rule_stage(len(job.ends)).model_copy(update={"epochs": way.epochs})]
     return recipe
 
 
@@ -296,7 +289,8 @@ def _is_worth_ranking(job, budget, work, speed):
 
 def _usual(job, work, speed):
     """Return the `Way` of the rules, at the net's own image size: what a slower net must leave time for."""
-    epochs = rule_stage(work.train, len(job.ends), work.batch_size)[1]
+    stage = work.rule_stage(len(job.ends))
+    epochs = stage.epochs if stage else 0
     return next(way for way in _ways(job, work, speed) if way.epochs == epochs and way.image_size == speed.image_size)
 
 

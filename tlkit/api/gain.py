@@ -1,12 +1,12 @@
 """What tuning has gained: the best settings against the recipe's own, on images that chose neither."""
 
 import numpy as np
-from scipy.stats import t as student
 
 from tlkit import run as run_folder
 from tlkit.api import finetune_recipe
 from tlkit.api.searching import JOURNAL, work
 from tlkit.api.trials import FOLDS, Division, with_settings
+from tlkit.evaluation.bootstrap import student_interval
 from tlkit.evaluation.compare import SIGNIFICANT, paired_difference
 from tlkit.evaluation.metrics import headline_metric, split_metrics
 from tlkit.search.journal import Journal
@@ -109,15 +109,11 @@ def nested_gain(setup, main, timing):
         for name, task in data.tasks.items()
     }
     chosen_by, held_out = np.array(losses).T
-    loss = {"chosen_by": chosen_by.mean(), "held_out": held_out.mean(), "optimism": _mean(held_out - chosen_by)}
+    optimism = held_out - chosen_by
+    loss = {"chosen_by": chosen_by.mean(), "held_out": held_out.mean()}
+    loss["optimism"] = [float(optimism.mean()), *student_interval(optimism)]
     result = {"folds": FOLDS, "n": len(data), "tasks": tasks, "loss": loss}
     return result | {"verdict": _in_words(result)}
-
-
-def _mean(values):
-    """Return the mean of some values, and Student's 95 % interval of it: `[mean, low, high]`."""
-    reach = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return [float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach]
 
 
 def _of_fold(setup, main, fold, timing):

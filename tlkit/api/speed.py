@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tlkit.catalog import BUILDABLE
-from tlkit.search.budget import Speed, guess_step, may_fit, rule_stage
+from tlkit.search.budget import Speed, guess_step, may_fit
 from tlkit.training import rules
 
 TIMED = 2  # runs of a batch that are timed, after one that builds what they run
@@ -23,6 +23,7 @@ def measure(job, work, left):
     """
     from tlkit.models.chain import Chain
     from tlkit.training.precision import time_steps
+    from tlkit.training.stage import unfrozen_blocks
 
     started = time.monotonic()
     size = image_size_of(job.recipe)
@@ -32,8 +33,8 @@ def measure(job, work, left):
     built = time.monotonic() - started
     chain = Chain(model, job.ends, job.data.tasks, work.batch_size)
     batch, read = _read_batch(job, size, work.batch_size)
-    unfreeze, _ = rule_stage(work.train, len(job.ends), work.batch_size)
-    cut = chain.position(len(job.ends) if unfreeze == "all" else unfreeze or 0)
+    stage = work.rule_stage(len(job.ends))
+    cut = chain.position(unfrozen_blocks(stage, job.ends) if stage else 0)
     halves = [(0, cut), (cut, chain.end)] if cut else [(0, chain.end)]
     seconds, rows = [], batch
     for first, last in halves:
@@ -46,12 +47,11 @@ def measure(job, work, left):
         rows = out
     prefix, suffix = seconds if cut else (0.0, *seconds)
     speed = Speed(size, built, read, prefix, suffix)
-    if unfreeze is None:
+    if stage is None:
         return speed
     speed = guess_step(speed, work)
-    if not may_fit(work, speed, unfreeze, left):
+    if not may_fit(work, speed, stage, left):
         return speed
-    [stage] = rules.choose_stages("auto", work.train, len(job.ends), work.batch_size, probed=True)
     of_model = {"ends": job.ends, "tasks": job.data.tasks, "batch_size": work.batch_size}
     first_step, *steps = time_steps(model, stage, "float32", **of_model, steps=1 + TIMED_STEPS)
     return replace(speed, step=min(steps), first_step=first_step)

@@ -2,9 +2,7 @@
 
 import click
 
-from tlkit.cli import STARTED
-from tlkit.cli.training import data_option, head_option, out_options, run_and_report, setting_options
-from tlkit.errors import RunError
+from tlkit.cli.training import budget_of, data_option, head_option, out_options, run_and_report, setting_options
 
 
 @click.command()
@@ -48,17 +46,6 @@ def finetune(
         "data.folds": folds,
         "training.cache": cache,
     }
-    limit = None
-    if budget is not None:
-        fixed = (backbone, weights, recipe, head, *(key for key in overrides if key.startswith(("backbone.", "head."))))
-        limit = _budget(budget, resume, choose_backbone=not any(fixed))
+    fixed = (backbone, weights, recipe, head, *(key for key in overrides if key.startswith(("backbone.", "head."))))
+    limit = budget_of(budget, choose_backbone=not any(fixed))
     run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size, limit)
-
-
-def _budget(text, resume, choose_backbone):
-    from tlkit.api.budgeting import Budget
-    from tlkit.search.budget import parse_duration
-
-    if resume:
-        raise RunError("--budget: a run that is resumed follows the plan that its folder holds. Leave it out.")
-    return Budget(parse_duration(text), choose_backbone, STARTED)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tlkit import run as run_folder
+from tlkit.cli import STARTED
 from tlkit.cli.views import describe_views
 from tlkit.errors import DataError, RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
@@ -96,6 +97,16 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_
         where = {"out": out, "resume": resume, "cache_size": limit}
         run = finetune_recipe(checked, data, **where, budget=budget, listener=screen)
     print_result(run)
+
+
+def budget_of(text, choose_backbone=False):
+    """Return the `tlkit.api.budgeting.Budget` that `--budget TIME` says, from the process's start on; None for None."""
+    if text is None:
+        return None
+    from tlkit.api.budgeting import Budget
+    from tlkit.search.budget import parse_duration
+
+    return Budget(parse_duration(text), choose_backbone, STARTED)
 
 
 def print_result(run):

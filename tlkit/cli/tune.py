@@ -2,8 +2,7 @@
 
 import click
 
-from tlkit.cli import STARTED
-from tlkit.cli.training import data_option, out_options, parse_tasks, setting_options
+from tlkit.cli.training import budget_of, data_option, out_options, parse_tasks, setting_options
 from tlkit.errors import DataError, RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
 from tlkit.training.sizes import parse_size
@@ -78,10 +77,7 @@ def tune(
     how = {"trials": trials, "oracle": oracle, "space": space, "seeds": seeds, "nested": nested}
     how = {key: value for key, value in how.items() if value is not None}
     if budget is not None:
-        from tlkit.api.budgeting import Budget
-        from tlkit.search.budget import parse_duration
-
-        how["budget"] = Budget(parse_duration(budget), started=STARTED)
+        how["budget"] = budget_of(budget)
     if folds:
         raise RecipeError("--folds: a search has one validation split. Leave it out.")
     if resume:

@@ -15,6 +15,19 @@ EXACT = 1e-6  # a product so near a whole number is one
 CELLS = 2**20  # numbers held at once, so that they stay near the processor
 
 
+def student_interval(values):
+    """Return Student's 95 % interval of the mean of a few independent values, such as one a seed: `[low, high]`.
+
+    Args:
+        values: float `(n,)`, at least two.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(values, np.float64)
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return [float(values.mean()) - reach, float(values.mean()) + reach]
+
+
 def mean_interval(values):
     """Return the 95 % interval of a mean over images.
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tlkit.evaluation.bootstrap import student_interval
+
 
 class Spread(NamedTuple):
     """What several seeds gave.
@@ -29,12 +31,8 @@ class Spread(NamedTuple):
 
 def spread(values):
     """Return the `Spread` of at least two values, one a seed."""
-    from scipy.stats import t
-
     values = np.asarray(values, np.float64)
-    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    mean = float(values.mean())
-    return Spread(mean, float(values.min()), float(values.max()), mean - reach, mean + reach)
+    return Spread(float(values.mean()), float(values.min()), float(values.max()), *student_interval(values))
 
 
 def judged(difference, what, digits=1, unit="points", aside=""):

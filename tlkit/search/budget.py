@@ -73,6 +73,11 @@ class Work:
         """Training steps of an epoch."""
         return -(-self.train // self.batch_size)
 
+    def rule_stage(self, num_blocks):
+        """Return the one `Stage` that the rules take after a probe, or None, for a backbone of so many blocks."""
+        stages = rules.choose_stages("auto", self.train, num_blocks, self.batch_size, probed=True)
+        return stages[0] if stages else None
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -164,7 +169,7 @@ def predict_seconds(way, work, speed):
     return total + speed.first_step + way.epochs * (work.steps * speed.step + work.val * speed.suffix + again)
 
 
-def ways(work, speed, *, unfreeze, epochs, views, tta):
+def ways(work, speed, stage, *, views, tta):
     """List the ways of making a model, those that promise most first.
 
     Pretrained nets are for images of their own size; but where there are images enough to train all blocks, a stage at
@@ -174,7 +179,7 @@ def ways(work, speed, *, unfreeze, epochs, views, tta):
     Args:
         work: `Work`.
         speed: `Speed`, at the net's full image size.
-        unfreeze, epochs: Of the stage that the rules choose; None and 0 for no stage.
+        stage: As from `Work.rule_stage`.
         views, tta: Lists of what the plan may choose from, what promises most first.
 
     Returns:
@@ -183,13 +188,13 @@ def ways(work, speed, *, unfreeze, epochs, views, tta):
     full, (most, *_), (usual, *_) = speed.image_size, views, tta
     least, plain = views[-1], tta[-1]
     found = []
-    if unfreeze is not None:
-        sizes = [full, *(size for size in SMALLER if size < full)] if unfreeze == "all" else [full]
+    if stage:
+        sizes = [full, *(size for size in SMALLER if size < full)] if stage.unfreeze == "all" else [full]
+        shortest = min(LEAST_EPOCHS, stage.epochs)
         for size in sizes:
-            longest = MOST_TIMES * epochs if size == full else epochs
-            shortest = min(LEAST_EPOCHS, epochs)
-            found += [Way(size, most, unfreeze, number, usual) for number in range(longest, shortest - 1, -1)]
-            found.append(Way(size, least, unfreeze, shortest, plain))
+            longest = MOST_TIMES * stage.epochs if size == full else stage.epochs
+            found += [Way(size, most, stage.unfreeze, number, usual) for number in range(longest, shortest - 1, -1)]
+            found.append(Way(size, least, stage.unfreeze, shortest, plain))
     found += [Way(full, most, None, 0, usual), Way(full, least, None, 0, plain)]
     found += [Way(size, least, None, 0, plain) for size in (*SMALLER, SMALLEST) if size < full]
     found = list(dict.fromkeys(found))
@@ -205,9 +210,9 @@ def guess_step(speed, work):
     return replace(speed, step=3 * work.batch_size * speed.suffix, first_step=COMPILING_SECONDS)
 
 
-def may_fit(work, speed, unfreeze, left):
-    """Tell whether a stage of a few epochs fits into the seconds left, at whatever image size."""
-    found = ways(work, speed, unfreeze=unfreeze, epochs=LEAST_EPOCHS, views=[1], tta=["none"])
+def may_fit(work, speed, stage, left):
+    """Tell whether a few epochs of a stage fit into the seconds left, at whatever image size."""
+    found = ways(work, speed, stage, views=[1], tta=["none"])
     return any(way.unfreeze is not None and way.seconds <= left for way in found)
 
 
@@ -230,15 +235,3 @@ def next_steps(found, chosen, spent):
         kinds.setdefault((way.image_size, way.unfreeze), (way, needed))
     longest = better[:1]  # the first of all promises most
     return list(dict.fromkeys([*kinds.values(), *longest]))
-
-
-def rule_stage(num_images, num_blocks, batch_size):
-    """Return `(unfreeze, epochs)` of the one stage that `rules.choose_stages` takes after a probe; None and 0 for none.
-
-    Args:
-        num_images: Training images.
-        num_blocks: Blocks of the backbone.
-        batch_size: Images of a step.
-    """
-    stages = rules.choose_stages("auto", num_images, num_blocks, batch_size, probed=True)
-    return (stages[0].unfreeze, stages[0].epochs) if stages else (None, 0)
