@@ -1,5 +1,6 @@
 """Contracts that every net of the catalog keeps, with random weights and small images."""
 
+import gc
 import itertools
 
 import keras
@@ -43,7 +44,9 @@ def net(request):
     model = assemble(body, original_head(entry.name, TASKS), TASKS)
     images = np.random.default_rng(0).uniform(0, 255, (4, entry.smallest_image, entry.smallest_image, 3))
     yield entry, body, model, images.astype("float32")
+    del body, model
     keras.backend.clear_session()
+    gc.collect()  # models refer to themselves, and the large ones would pile up
 
 
 @pytest.mark.parametrize("entry", NETS.values(), ids=lambda entry: entry.name)
