@@ -125,7 +125,7 @@ def test_more_left_than_there_is_starts_anew(remote, served, path):
     assert served.requests[0] == (f"bytes={len(CONTENT) + 4}-", served.etag)
 
 
-@pytest.mark.parametrize("damaged", ["{", "[]", '{"validator": 3}', "\xff"])
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"validator": 3}', '{"validator": "a\\nHost: b"}', "\xff"])
 def test_a_damaged_note_of_the_version_starts_anew(remote, served, path, damaged):
     part = path.with_name("a.bin.part")
     part.write_bytes(b"other bytes")

@@ -148,7 +148,8 @@ def _begun(part, version):
     """Return how many bytes of a file lie there, and what tells the server which version they are of."""
     try:
         validator = json.loads(version.read_text("utf-8"))["validator"]
-        return (part.stat().st_size, validator) if isinstance(validator, str) else (0, None)
+        usable = isinstance(validator, str) and validator.isascii() and validator.isprintable()
+        return (part.stat().st_size, validator) if usable else (0, None)
     except (OSError, ValueError, KeyError, TypeError):
         return 0, None
 

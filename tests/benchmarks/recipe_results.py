@@ -3,11 +3,13 @@
 Run:     python tests/benchmarks/recipe_results.py [RECIPE]... [--data-dir DIR] [--out DIR] [--list]
 
 Each header says how its recipe is run and what came of it. The command is run, with the data that the result names and
-each of its seeds, and the headline figure, the first that is stated, held against it: it agrees if it lies in the stated
-95 % interval. A range over seeds is none; there, it is Wilson's of the stated mean. "to the digit" is more: the same
-machine, versions and number of threads give that. What a header states as published, and not rerun, is skipped.
---data-dir holds the data by the names in `SOURCES`; by default it is the folder in TLKIT_TEST_DATA, or `../shared/data` seen from the project's root; with --out the runs stay, and a second call
-goes on with them. The exit status is 1 if a figure disagrees.
+each of its seeds, and the headline figure, the first that is stated, held against it: it agrees if it lies in the
+stated 95 % interval. A range over seeds is none; there, it is Wilson's of the stated mean. "to the digit" is more: the
+same machine, versions and number of threads give that. What a header states as published, and not rerun, is skipped.
+
+--data-dir holds the data by the names in `SOURCES`; by default it is the folder in TLKIT_TEST_DATA, or
+`../shared/data` seen from the project's root. With --out the runs stay, and a second call goes on with them. --list
+runs nothing. The exit status is 1 if a figure disagrees.
 """
 
 import json

@@ -1,5 +1,6 @@
 """A run done again from its own folder, and what came out otherwise."""
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ IDENTICAL, CLOSE, DIFFERENT = "identical to the bit", "within the tolerance", "d
 # grow. What they came to is in the test of this module: see there before you change these.
 MOST_APART = 0.05  # of a probability, or of a number in units of its labels' standard deviation
 MOST_OTHER_ANSWERS = 0.02  # of the images
+THREADS = "TF_NUM_INTRAOP_THREADS"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def reproduce(run, *, data=None, head=None, out=None, listener=None):
     source = _source_of(before.path, data)
     seconds = run_folder.read_json(before.path / run_folder.TIMING).get("total_seconds", 0)
     listener.note(f"repeating {before.path}, which took {seconds:.0f} s")
+    _note_threads(before.path, listener)
     now = finetune_recipe(recipe, source, out=out, listener=listener)
     return compare_runs(before, now)
 
@@ -142,6 +145,16 @@ def _recipe_of(path, head):
     if recipe.training.cache == "disk":
         recipe.training.cache = "ram"  # nothing that an earlier run has left is taken for computed
     return recipe
+
+
+def _note_threads(path, listener):
+    """Say beforehand that the bits will be others, where the number of threads is."""
+    then = run_folder.read_json(path / run_folder.ENVIRONMENT).get("threads")
+    now = int(os.environ.get(THREADS) or 0) or run_folder.usable_cpus()
+    if then != now:
+        listener.note(
+            f"the run used {then} threads, here are {now}: the last bits will differ, unless {THREADS}={then}"
+        )
 
 
 def _source_of(path, data):
