@@ -3,11 +3,13 @@
 import re
 import tomllib
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pytest
 
+from tlkit.data.public import MAKERS
+from tlkit.download import CHECKSUMS
 from tlkit.share import read_cards, share_folder
 
 NAMES = {
@@ -34,6 +36,7 @@ CARD_KEYS = {
     "splits": dict,
     "image_size": str,
     "layout": str,
+    "get": dict,
     "files": list,
     "reference": list,
 }
@@ -113,12 +116,25 @@ def test_references_name_model_figure_and_paper(card):
         assert 1 / card["classes"] < reference["accuracy"] < 1
 
 
-def test_mnist_and_cifar10_name_the_files_that_keras_downloads():
-    """An independent copy of the published sums: those that Keras itself checks before it unpacks."""
+def test_mnist_names_the_file_that_keras_downloads():
+    """An independent copy of the published sum: that which Keras itself checks."""
     [keras] = find_spec("keras").submodule_search_locations  # read as text: importing Keras takes seconds
-    for name in ("mnist", "cifar10"):
-        code = (Path(keras) / "src" / "datasets" / f"{name}.py").read_text(encoding="utf-8")
-        assert read_cards()[name]["files"][0]["sha256"] in code
+    code = (Path(keras) / "src" / "datasets" / "mnist.py").read_text(encoding="utf-8")
+    assert read_cards()["mnist"]["files"][0]["sha256"] in code
+
+
+def test_get_names_what_data_takes_and_who_makes_it(card):
+    assert set(card["get"]) <= {"data", "build"}
+    assert card["get"]["data"]
+    made = PurePosixPath(card["get"]["data"]).suffix and card["files"][0]["url"].rpartition(".")[2] != "npz"
+    assert ("build" in card["get"]) == bool(made)
+    assert card["get"].get("build", "cifar10") in MAKERS
+
+
+def test_every_file_can_be_told_from_another_and_has_a_name_of_its_own(card):
+    assert all(set(file) & set(CHECKSUMS) for file in card["files"])
+    names = [PurePosixPath(urlsplit(file["url"]).path).name for file in card["files"]]
+    assert len(set(names)) == len(names)
 
 
 def test_hymenoptera_counts_are_those_of_the_photos(shared_data):

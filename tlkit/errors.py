@@ -20,6 +20,14 @@ class WeightsError(TlkitError):
     """Weights that are missing, damaged or made for another net."""
 
 
+class DownloadError(TlkitError):
+    """A file that can't be had from the network, or isn't the one that was meant."""
+
+
+class ArchiveError(TlkitError):
+    """An archive that is damaged, or asks for more than to be unpacked into its folder."""
+
+
 class Stopped(BaseException):
     """The user or the system asked a run to stop, and its state has been saved.
 

@@ -10,6 +10,9 @@ class Listener:
     def engine_needed(self):
         """Take that the next thing done loads TensorFlow, which takes seconds."""
 
+    def bytes_received(self, done, total, what):
+        """Take how many bytes of the file `what` have come from the network; `total` is 0 where it is unknown."""
+
     def files_checked(self, done, total):
         """Take how many of the image files have been checked."""
 

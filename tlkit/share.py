@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from tlkit.errors import TlkitError
+from tlkit.errors import DataError, TlkitError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -48,3 +48,17 @@ def read_cards():
                 f"{path}: expected a dataset card in TOML. Received: {error}. Mend or reinstall it."
             ) from error
     return cards
+
+
+def read_card(name):
+    """Return the card of a public dataset.
+
+    Raises:
+        DataError: If there is none of that name.
+    """
+    cards = read_cards()
+    if name not in cards:
+        raise DataError(
+            f"datasets: no card is called {name!r}.{did_you_mean(name, cards)} `tlkit datasets` lists them."
+        )
+    return cards[name]

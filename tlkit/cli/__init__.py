@@ -25,6 +25,7 @@ COMMANDS = {
     "rank": "Say which backbone suits a folder of images, from one feature pass each.",
     "tune": "Search for better settings, and say whether they are better.",
     "lr-find": "Find the learning rates that make a stage's loss fall.",
+    "reproduce": "Do a run again from its recipe, and report what differs.",
     "audit": "Say what is wrong with a folder of images.",
     "backbones": "List the pretrained networks.",
     "nets": "List the classic networks, or chart accuracy against operations.",

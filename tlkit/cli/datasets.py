@@ -1,29 +1,74 @@
-"""`tlkit datasets`: public datasets to try."""
+"""`tlkit datasets`: public datasets to try, and how to get them."""
 
 import json
+import shlex
 
 import click
 
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
-@click.command()
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def datasets(name, as_json):
-    """List public image datasets, or print the card of NAME: source, licence, size, published accuracy."""
-    from tlkit.errors import DataError, did_you_mean
-    from tlkit.share import read_cards
 
-    cards = read_cards()
-    if name is not None and name not in cards:
-        raise DataError(
-            f"datasets: no card is called {name!r}.{did_you_mean(name, cards)} `tlkit datasets` lists them."
-        )
+class Cards(click.Group):
+    """A group whose commands are `get` and the names of the cards."""
+
+    def get_command(self, ctx, name):
+        return super().get_command(ctx, name) or _card_command(name)
+
+
+@click.group(cls=Cards, invoke_without_command=True, subcommand_metavar="[NAME | get NAME [DIR]]")
+@_json_option
+@click.pass_context
+def datasets(ctx, as_json):
+    """List public image datasets, or print the card of NAME: source, licence, size, published accuracy.
+
+    `tlkit datasets get NAME` downloads one.
+    """
+    if ctx.invoked_subcommand is None:
+        from tlkit.share import read_cards
+
+        _print(read_cards(), as_json, _print_list)
+
+
+@datasets.command()
+@click.argument("name")
+@click.argument("folder", metavar="[DIR]", required=False)
+def get(name, folder):
+    """Download the dataset NAME into DIR, a new folder: by default ./NAME.
+
+    It comes over TLS and is compared with the checksum of its card. A download that broke off goes on where it stopped.
+    The folder appears when it is whole, and nothing is overwritten.
+    """
+    from tlkit.api.getting import get_dataset
+    from tlkit.cli.screen import Screen
+
+    with Screen() as screen:
+        got = get_dataset(name, folder, listener=screen)
+        if not got.fresh:
+            screen.note(f"{name} is here already")
+    splits = ", ".join(f"{split} {count:,}" for split, count in got.splits.items())
+    click.echo(f"{name}: {got.images:,} images, {got.classes} classes{': ' if splits else ''}{splits}")
+    click.echo(f"train with: tlkit finetune --data {shlex.quote(str(got.data))}")
+
+
+def _card_command(name):
+    """Return the command that prints the card of `name`."""
+
+    @click.command(name)
+    @_json_option
+    @click.pass_context
+    def card(ctx, as_json):
+        from tlkit.share import read_card
+
+        _print(read_card(name), as_json or ctx.parent.params["as_json"], _print_card)
+
+    return card
+
+
+def _print(value, as_json, show):
     if as_json:
-        click.echo(json.dumps(cards[name] if name else cards, indent=2, ensure_ascii=False, default=str))
-    elif name:
-        _print_card(cards[name])
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
     else:
-        _print_list(cards)
+        show(value)
 
 
 def _print_list(cards):

@@ -6,6 +6,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tlkit.cli.engine import load_engine
 from tlkit.progress import Listener
 
+MEGABYTE = 10**6
+
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -28,6 +30,9 @@ class Screen(Listener):
 
     def engine_needed(self):
         load_engine()
+
+    def bytes_received(self, done, total, what):
+        self._draw(f"{what}, MB", done // MEGABYTE, max(total, done + MEGABYTE * (not total)) // MEGABYTE)
 
     def files_checked(self, done, total):
         self._draw("checking files", done, total)
