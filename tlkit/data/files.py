@@ -29,7 +29,7 @@ def open_file(path):
         OSError: If it can't be opened.
     """
     _refuse_special(os.stat(path))  # noqa: PTH116
-    with open(path, "rb", opener=_open_at_once) as file:  # noqa: PTH123
+    with open(path, "rb", opener=_open_at_once) as file:
         _refuse_special(os.fstat(file.fileno()))
         yield file
 

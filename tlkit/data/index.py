@@ -13,8 +13,8 @@ import numpy as np
 
 from tlkit.data.arrays import as_rgb, list_arrays, list_npz
 from tlkit.data.files import read_file
-from tlkit.data.labels import labelled, with_scale
 from tlkit.data.grouping import group_by_regex
+from tlkit.data.labels import labelled, with_scale
 from tlkit.data.listing import find_source, list_csv, list_folder
 from tlkit.data.oddities import oddities
 from tlkit.data.splits import FRACTIONS, SPLITS, assign, carve, folds_of, need_groups, need_training_labels, tied, unite

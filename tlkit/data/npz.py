@@ -1,4 +1,4 @@
-"""Arrays out of an .npz file that somebody else made: nothing is unpickled, or unpacked beyond what the memory holds."""
+"""Arrays out of an .npz file that somebody else made: nothing is unpickled, nor unpacked beyond the memory."""
 
 import lzma
 import math
@@ -8,7 +8,6 @@ import warnings
 import zipfile
 import zlib
 
-import numpy as np
 from numpy.lib import format as npy
 
 from tlkit.errors import DataError
