@@ -44,8 +44,8 @@ def read_recipe(name=DEFAULT_RECIPE, overrides=(), settings=None, *, recorded=Fa
     recipe = check_recipe(values, where=str(name))
     if recipe.head.custom and not recorded and not any(key in ("head", "head.custom") for key, _ in given):
         raise RecipeError(
-            f"{name}: its head is code of yours or somebody else's, {recipe.head.custom!r}, which would be run. Look at "
-            f"it, and say --head {recipe.head.custom}"
+            f"{name}: its head is a function, {recipe.head.custom!r}, and to run it is to trust it. If you do, say "
+            f"--head {recipe.head.custom}"
         )
     return recipe
 

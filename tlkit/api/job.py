@@ -190,8 +190,8 @@ class Job:
     @property
     def resume_command(self):
         """What a user types to go on with the run."""
-        size = "" if self.cache_size is None else f" --cache-size {self.cache_size}"
-        return f"tlkit {self.command} --resume --out {shlex.quote(str(self.resume_path))}{self.recipe.head.as_option}{size}"
+        more = self.recipe.head.as_option + ("" if self.cache_size is None else f" --cache-size {self.cache_size}")
+        return f"tlkit {self.command} --resume --out {shlex.quote(str(self.resume_path))}{more}"
 
     def views(self):
         """Return the `tlkit.data.pipeline.Views` in which the recipe shows the images."""

@@ -31,17 +31,20 @@ def images_in(folder):
 
 
 def images_below(folder):
-    """Yield the images of a folder and its subfolders; a folder that links name again is not visited again.
+    """Yield the images of a folder and its subfolders.
+
+    A folder that links name again is not visited again, nor is one that holds all of this.
 
     Raises:
         DataError: If there are more than ten million.
         OSError: If a folder can't be read.
     """
-    waiting, seen, count = [Path(folder)], set(), 0
+    waiting, seen, count, start = [Path(folder)], set(), 0, os.path.realpath(folder)
     while waiting:
         here = waiting.pop()
         place = os.path.realpath(here)
-        if place in seen or _is_within(place, SYSTEM):
+        above = place != start and _is_within(start, (place,))
+        if place in seen or above or _is_within(place, SYSTEM):
             continue
         seen.add(place)
         for path in images_in(here):
