@@ -2,10 +2,17 @@
 
 import difflib
 import signal
+from itertools import islice
+
+LONGEST = 200  # characters of a value in a message
+MOST_KNOWN = 2000  # names among which a near miss is sought: it takes some 20 microseconds each
 
 
 class TlkitError(Exception):
     """A mistake that the user can mend; the command line prints it as one line and exits with status 2."""
+
+    def __str__(self):
+        return printable(super().__str__())
 
 
 class RecipeError(TlkitError):
@@ -60,5 +67,19 @@ class RunError(TlkitError):
 
 def did_you_mean(received, known):
     """Return `" Did you mean 'x'?"` for the nearest of `known`, or an empty string if none is near."""
-    close = difflib.get_close_matches(str(received), [str(name) for name in known], n=1)
+    known = [str(name) for name in islice(known, MOST_KNOWN)]
+    close = difflib.get_close_matches(str(received)[:LONGEST], known, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def printable(text):
+    """Return a text with escapes for all that moves a terminal's cursor or breaks the line, as file names may."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shown(value):
+    """Return what a message shows of a value that may be long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -1,13 +1,14 @@
 """The recipe: everything that decides how a model is trained, typed, read from TOML and written back resolved."""
 
-import tomllib
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from tlkit.errors import RecipeError, did_you_mean
+from tlkit.errors import RecipeError, did_you_mean, shown
 from tlkit.recipe_keys import Recipe, Stage
 from tlkit.share import share_folder
+from tlkit.toml import parse_toml, read_toml
 
 DEFAULT_RECIPE = "default"
 
@@ -18,29 +19,35 @@ def recipe_names():
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
 
 
-def read_recipe(name=DEFAULT_RECIPE, overrides=(), settings=None):
+def read_recipe(name=DEFAULT_RECIPE, overrides=(), settings=None, *, recorded=False):
     """Read a recipe by name or from a TOML file, and change what is asked for.
 
     Args:
         name: Name of a shipped recipe (`tlkit recipes`), or path of a TOML file.
         overrides: `"key=value"` strings; keys are dotted (`stages.0.epochs=3`), values are TOML, or plain text.
         settings: Dict of dotted key to value, set before the overrides.
+        recorded: Whether the recipe is only looked at, so that it may name a head that is code.
 
     Returns:
         A validated `Recipe`.
 
     Raises:
-        RecipeError: If the recipe is not found, is not TOML, or has unknown keys or values out of range.
+        RecipeError: If the recipe is not found, is not TOML, has unknown keys or values out of range, or names a
+            function as its head: to run somebody's code takes more than to read a file, so that an override or a
+            setting must name it, too.
     """
     path = _find(name)
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: must be a TOML file. Received: {error}") from None
-    set_keys(values, settings or {})
-    for override in overrides:
-        _set(values, *_parse_override(override))
-    return check_recipe(values, where=str(name))
+    values = read_toml(path)
+    given = [*(settings or {}).items(), *map(_parse_override, overrides)]
+    for key, value in given:
+        _set(values, key, value)
+    recipe = check_recipe(values, where=str(name))
+    if recipe.head.custom and not recorded and not any(key in ("head", "head.custom") for key, _ in given):
+        raise RecipeError(
+            f"{name}: its head is a function, {recipe.head.custom!r}, and to run it is to trust it. If you do, say "
+            f"--head {recipe.head.custom}"
+        )
+    return recipe
 
 
 def set_keys(values, settings):
@@ -92,11 +99,18 @@ def _find(name):
     if path.suffix != ".toml" and path.parent == Path():
         hint = did_you_mean(name, known)
         raise RecipeError(f"--recipe: no recipe is called {str(name)!r}.{hint} `tlkit recipes` lists them.")
-    if not path.is_file():
+    if not _is_file(path):
         raise RecipeError(
             f"{path}: no such recipe file.{did_you_mean(name, known)} Give a TOML file, or a name of `tlkit recipes`."
         )
     return path
+
+
+def _is_file(path):
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _parse_override(override):
@@ -120,12 +134,12 @@ def _step_into(table, part, key):
         return table[_position(table, part, key)]
     inner = table.setdefault(part, {})
     if not isinstance(inner, dict | list):
-        raise RecipeError(f"--set {key}: `{part}` holds {inner!r} and has no keys inside it.")
+        raise RecipeError(f"--set {key}: `{part}` holds {shown(inner)} and has no keys inside it.")
     return inner
 
 
 def _position(items, part, key):
-    if not part.isdecimal() or int(part) >= len(items):
+    if not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(items):
         raise RecipeError(f"--set {key}: expected a position from 0 to {len(items) - 1}. Received: {part!r}")
     return int(part)
 
@@ -133,8 +147,8 @@ def _position(items, part, key):
 def _toml_value(text):
     """Read `3`, `0.5`, `true`, `[1, 2]` as TOML, and anything else as the text itself."""
     try:
-        return tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text.strip()}")["value"]
+    except RecipeError:
         return text.strip()
 
 
@@ -150,9 +164,9 @@ def _first_problem(error):
         return f"`{key}` is missing. Give it a value."
     if problem["type"] == "literal_error":
         expected = problem["ctx"]["expected"]
-        return f"`{key}`: must be {expected}. Received: {problem['input']!r}.{_near(problem['input'], expected)}"
+        return f"`{key}`: must be {expected}. Received: {shown(problem['input'])}.{_near(problem['input'], expected)}"
     message = problem["msg"].removeprefix("Value error, ")
-    received = "" if "Received" in message else f". Received: {problem['input']!r}"
+    received = "" if "Received" in message else f". Received: {shown(problem['input'])}"
     return f"`{key}`: {message[0].lower() + message[1:]}{received}"
 
 

@@ -1,17 +1,18 @@
 """Every key of a recipe: its type, its default, what it means."""
 
+import shlex
 from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tlkit.catalog import BUILDABLE, NETS
-from tlkit.errors import did_you_mean
+from tlkit.errors import did_you_mean, shown
 from tlkit.tasks import KINDS, NAME
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 def _refuse_one(count):
@@ -46,6 +47,7 @@ class DataTable(_Table):
     views: int = Field(
         2,
         ge=0,
+        le=100_000,
         description="Training views of each image while layers are frozen, in turn; 0: a fresh one every epoch.",
     )
     view_seed: Annotated[int, Field(ge=0, lt=2**32)] | Literal["auto"] = Field(
@@ -79,7 +81,7 @@ class BackboneTable(_Table):
         if name not in BUILDABLE:
             hint = did_you_mean(name, BUILDABLE)
             raise ValueError(
-                f"must be a known backbone or net. Received: {name!r}.{hint} "
+                f"must be a known backbone or net. Received: {shown(name)}.{hint} "
                 "`tlkit backbones` and `tlkit nets` list them."
             )
         return name
@@ -90,7 +92,9 @@ class HeadTable(_Table):
 
     pooling: Literal["avg", "max", "avg+max", "gem"] = "avg"
     dropout: float = Field(0.2, ge=0, lt=1, description="Fraction of the pooled features dropped in training.")
-    hidden: list[Annotated[int, Field(ge=1)]] = Field([], description="Widths of hidden layers.")
+    hidden: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        [], max_length=100, description="Widths of hidden layers."
+    )
     logits: Literal["linear", "cosine"] = Field(
         "linear", description="Last layer: linear, or the scaled cosine between features and class vectors."
     )
@@ -106,6 +110,11 @@ class HeadTable(_Table):
         False, description="The top of the net's paper, in place of the keys above; for the nets of `tlkit nets`."
     )
     custom: str = Field("", description="module:function from features to logits, in place of the keys above.")
+
+    @property
+    def as_option(self):
+        """What a command line that goes on with this head needs: ` --head module:function`, or nothing."""
+        return f" --head {shlex.quote(self.custom)}" if ":" in self.custom else ""
 
     @model_validator(mode="after")
     def _nothing_idle(self):
@@ -199,7 +208,7 @@ class Stage(_Table):
     unfreeze: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
         0, description="Blocks that train besides the head, counted from the head down."
     )
-    epochs: int = Field(ge=1, description="Passes over the training images.")
+    epochs: int = Field(ge=1, le=1_000_000, description="Passes over the training images.")
     learning_rate: float = Field(gt=0, lt=10)
     block_factor: float = Field(
         1.0, gt=0, le=1, description="Learning rate of each block as a share of that of the block above it."
@@ -223,7 +232,7 @@ class Stage(_Table):
         "auto", description="Decoupled decay of kernels, as a share of the rate; auto: adamw 0.004, else none."
     )
     clip_norm: float = Field(0.0, ge=0, description="Largest norm of a step's gradient (of each block's); 0: any.")
-    accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step.")
+    accumulate: int = Field(1, ge=1, le=65536, description="Batches whose gradients make one step.")
     image_size: Annotated[int, Field(ge=16, le=4096)] | Literal["full"] = Field(
         "full", description="Side of the training views in this stage; full: data.image_size, which always evaluates."
     )
@@ -286,7 +295,7 @@ class Recipe(_Table):
         "lower the slower; all: all blocks from the start.",
     )
 
-    tune: dict[str, Span | Annotated[list[Any], Field(min_length=1)]] = Field(
+    tune: dict[str, Span | Annotated[list[Any], Field(min_length=1, max_length=1000)]] = Field(
         {},
         description="For `tlkit tune`: recipe keys, and for each the values to choose from, or {min, max, log}. It "
         "decides nothing else.",
@@ -318,7 +327,7 @@ class Recipe(_Table):
                 )
             if kind not in (*KINDS, "auto"):
                 hint = did_you_mean(kind, KINDS)
-                raise ValueError(f"{name!r} must be one of {', '.join(KINDS)}. Received: {kind!r}.{hint}")
+                raise ValueError(f"{name!r} must be one of {', '.join(KINDS)}. Received: {shown(kind)}.{hint}")
         return tasks
 
     @field_validator("stages")

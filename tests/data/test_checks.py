@@ -9,6 +9,7 @@ from PIL import Image
 
 from tlkit.data import checks
 from tlkit.data.checks import cache_folder, check_files
+from tlkit.data.files import MAX_BYTES
 
 
 @pytest.fixture
@@ -93,5 +94,5 @@ def test_two_processes_share_the_cache(files):
 def test_a_huge_file_is_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     with (tmp_path / "huge.png").open("wb") as file:
-        file.truncate(checks.MAX_BYTES + 1)  # sparse: takes no space
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no space
     assert check_files([tmp_path / "huge.png"])[0].problem == "absurdly large: more than 1024 MiB"

@@ -145,7 +145,7 @@ def finetune(
     from tlkit.api.job import Job
     from tlkit.models.backbones import block_ends as find_block_ends
 
-    base = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    base = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, recorded=True)
     values = base.model_dump()
     built = _recipes.get(model)
     if built is None:

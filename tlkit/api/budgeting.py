@@ -169,7 +169,7 @@ def write_outcome(job, state):
         return
     plan = run_folder.read_json(path)
     used = job.budget.budget.spent if job.budget else None
-    stages = read_recipe(job.path / run_folder.RECIPE).stages
+    stages = read_recipe(job.path / run_folder.RECIPE, recorded=True).stages
     outcome = describe_outcome(plan, stages, state.best, state.history, used)
     run_folder.write_json(path, plan | {"outcome": outcome})
     if used is not None:

@@ -169,12 +169,13 @@ def _read(run, image):
     from tlkit.data.arrays import as_rgb
     from tlkit.data.augment import evaluation_view
     from tlkit.data.decode import DecodeError, decode
+    from tlkit.data.files import read_file
     from tlkit.data.pipeline import side_needed
 
     size, sha256 = run.inputs["image_size"], None
     if isinstance(image, str | Path):
         try:
-            content = Path(image).read_bytes()
+            content = read_file(image)
             pixels, sha256 = decode(content, side_needed(size)), hashlib.sha256(content).hexdigest()
         except FileNotFoundError:
             raise DataError(f"{image}: no such file. Give an image.") from None

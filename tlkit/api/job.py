@@ -190,8 +190,8 @@ class Job:
     @property
     def resume_command(self):
         """What a user types to go on with the run."""
-        size = "" if self.cache_size is None else f" --cache-size {self.cache_size}"
-        return f"tlkit {self.command} --resume --out {shlex.quote(str(self.resume_path))}{size}"
+        more = self.recipe.head.as_option + ("" if self.cache_size is None else f" --cache-size {self.cache_size}")
+        return f"tlkit {self.command} --resume --out {shlex.quote(str(self.resume_path))}{more}"
 
     def views(self):
         """Return the `tlkit.data.pipeline.Views` in which the recipe shows the images."""
@@ -340,7 +340,7 @@ def _write_splits(path, data):
 
 def _recorded_choices(path, recipe, data):
     """Return the recipe with what a run that exists has chosen; refuse another recipe, or other data."""
-    recorded = read_recipe(path / run_folder.RECIPE)
+    recorded = read_recipe(path / run_folder.RECIPE, recorded=True)
     recipe = _with_measured(recipe, recorded)
     differing = _differing_keys(_deciding(recorded).model_dump(), _deciding(recipe).model_dump())
     if differing:

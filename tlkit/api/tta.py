@@ -111,7 +111,7 @@ def candidates(run):
 
     Those that are likely to hurt are none; the eight symmetries are one if the run was trained on images upside down.
     """
-    augment = read_recipe(run.path / run_folder.RECIPE).data.augment
+    augment = read_recipe(run.path / run_folder.RECIPE, recorded=True).data.augment
     names = CANDIDATES + (UPENDED if upends(augment) else ())
     return [name for name in names if not risks(name, run.tasks)]
 

@@ -123,7 +123,8 @@ def tune(
         return _finish(setup, search, own, timing)
     except (KeyboardInterrupt, Terminated, Stopped) as interruption:
         size = "" if cache_size is None else f" --cache-size {cache_size}"
-        raise Stopped.after(interruption, f"tlkit tune --resume --out {shlex.quote(str(path))}{size}") from None
+        resume = f"tlkit tune --resume --out {shlex.quote(str(path))}{recipe.head.as_option}{size}"
+        raise Stopped.after(interruption, resume) from None
     finally:
         journal.close()
 
@@ -192,7 +193,7 @@ def _open_folder(recipe, job, out, resume, settings):
     path = Path(out)
     recorded = run_folder.read_json(path / SETTINGS)
     differing = [key for key in settings if settings[key] != recorded.get(key)]
-    if read_recipe(path / run_folder.RECIPE) != recipe:
+    if read_recipe(path / run_folder.RECIPE, recorded=True) != recipe:
         differing.append("recipe")
     if differing:
         raise RunError(
@@ -256,11 +257,16 @@ def _describe_search(search, own):
     }
 
 
-def recorded_settings(out):
+def recorded_settings(out, head=None):
     """Return the recipe, the source and the settings of the search in `out`, to go on with it.
+
+    Args:
+        out: Its folder.
+        head: `module:function`, for a search whose recipe names one.
 
     Raises:
         RunError: If it holds no search.
+        RecipeError: If its recipe names a head that isn't given.
     """
     path = Path(out)
     if not (path / SETTINGS).is_file():
@@ -270,4 +276,5 @@ def recorded_settings(out):
     if source == "arrays":
         raise RunError(f"{path}: the search is on arrays; go on with it from Python.")
     settings.pop("data")
-    return read_recipe(path / run_folder.RECIPE), source, settings
+    given = {"head.custom": head} if head else {}
+    return read_recipe(path / run_folder.RECIPE, (), given), source, settings

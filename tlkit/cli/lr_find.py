@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tlkit.cli.training import data_option, parse_tasks, task_option
+from tlkit.cli.training import data_option, head_option, parse_tasks, task_option
 from tlkit.errors import DataError, RunError
 from tlkit.recipe import read_recipe
 
@@ -17,10 +17,11 @@ from tlkit.recipe import read_recipe
 @click.option("--steps", type=int, default=100, help="Training steps from a rate of 1e-7 to 1. Default: 100.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a recipe key.")
 @task_option
+@head_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of all that is random. Default: 0.")
 @click.option("--out", metavar="FILE.png", default="lr-find.png", help="The plot. Default: lr-find.png.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def lr_find(recipe, data, stage, steps, overrides, tasks, seed, out, as_json):
+def lr_find(recipe, data, stage, steps, overrides, tasks, head, seed, out, as_json):
     """Train one stage of RECIPE at rising learning rates, plot the loss, and suggest a rate."""
     if not data:
         raise DataError("--data: missing. Give a folder of images, or a CSV file.")
@@ -28,7 +29,8 @@ def lr_find(recipe, data, stage, steps, overrides, tasks, seed, out, as_json):
         raise RunError(f"--out {out}: exists already. Choose another file, or remove it.")
     if not Path(out).parent.is_dir():
         raise RunError(f"--out {out}: there is no such folder as {Path(out).parent}. Make it, or choose another.")
-    settings = ({"tasks": parse_tasks(tasks)} if tasks else {}) | ({} if seed is None else {"seed": seed})
+    settings = {"tasks": parse_tasks(tasks) or None, "head.custom": head, "seed": seed}
+    settings = {key: value for key, value in settings.items() if value is not None}
     checked = read_recipe(recipe, overrides, settings)
     from tlkit.cli.screen import Screen
 

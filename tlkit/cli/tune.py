@@ -2,7 +2,7 @@
 
 import click
 
-from tlkit.cli.training import budget_of, data_option, out_options, parse_tasks, setting_options
+from tlkit.cli.training import budget_of, data_option, head_option, out_options, parse_tasks, setting_options
 from tlkit.errors import DataError, RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
 from tlkit.training.sizes import parse_size
@@ -38,6 +38,7 @@ MOST_ROWS = 10  # of trials on the screen
 )
 @click.option("--workers", type=click.IntRange(1, 256), default=1, help="Processes that make trials. Default: 1.")
 @setting_options
+@head_option
 @out_options
 def tune(
     data,
@@ -58,6 +59,7 @@ def tune(
     cache,
     cache_size,
     folds,
+    head,
     out,
     resume,
 ):
@@ -85,7 +87,7 @@ def tune(
             raise RunError("--resume: say which search with --out, the folder that it named when it started.")
         if data or recipe or overrides or given or how:
             raise RecipeError(
-                "--resume: everything is known from --out; leave out all else but --workers and --cache-size."
+                "--resume: everything is known from --out; leave out all else but --workers, --cache-size and --head."
             )
     elif not data:
         raise DataError("--data: missing. Give a folder of images, or a CSV file.")
@@ -95,8 +97,9 @@ def tune(
     from tlkit.cli.screen import Screen
 
     if resume:
-        checked, data, how = recorded_settings(out)
+        checked, data, how = recorded_settings(out, head)
     else:
+        given |= {"head.custom": head} if head else {}
         checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
     with Screen() as screen:
         where = {"out": out, "resume": resume, "cache_size": limit}

@@ -1,11 +1,10 @@
 """Images and labels that are arrays already: in memory, or in an .npz file."""
 
-import zipfile
-
 import numpy as np
 
 from tlkit.data.labels import Column, read_classes
 from tlkit.data.listing import Listing
+from tlkit.data.npz import Archive
 from tlkit.errors import DataError
 
 # (images, labels, split) as Keras, MedMNIST and people name them.
@@ -33,18 +32,13 @@ def list_npz(path, kinds):
     Raises:
         DataError: If the file or its arrays can't be used.
     """
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not an .npz file that can be read: it is no archive of arrays")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for layout in NPZ_LAYOUTS:
-                parts = [part for part in layout if part[0] in archive and part[1] in archive]
-                if parts and parts[0] == layout[0]:
-                    loaded = [(archive[images], archive[labels], split) for images, labels, split in parts]
-                    return _listing(str(path), loaded, kinds)
-            names = ", ".join(archive.files) or "nothing"
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path}: not an .npz file that can be read: {_one_line(error)}") from None
+    with Archive(path) as archive:
+        for layout in NPZ_LAYOUTS:
+            parts = [part for part in layout if part[0] in archive.names and part[1] in archive.names]
+            if parts and parts[0] == layout[0]:
+                loaded = [(archive.read(images), archive.read(labels), split) for images, labels, split in parts]
+                return _listing(str(path), loaded, kinds)
+        names = ", ".join(archive.names) or "nothing"
     raise DataError(f"{path}: expected the arrays images, labels or x_train, y_train, x_test, y_test; it has {names}")
 
 
@@ -206,7 +200,3 @@ def _check_shape(where, labels, n, axes):
     if len(labels) != n:
         raise DataError(f"{where}: as many labels as images are needed. Received: {n} images and {len(labels)} labels")
     return labels
-
-
-def _one_line(error):
-    return " ".join(str(error).split())

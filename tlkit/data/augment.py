@@ -11,10 +11,11 @@ import threading
 
 import numpy as np
 
+from tlkit.data.op_bounds import MOST_OPS, check_bounds
 from tlkit.data.op_table import OWN_OPS
 from tlkit.data.policies import PADDING, POLICIES
 from tlkit.data.resize import resize
-from tlkit.errors import RecipeError, did_you_mean
+from tlkit.errors import RecipeError, did_you_mean, shown
 
 VIEWS = 2  # raise it when the same image and settings give another view
 FITS = ("crop", "squash", "letterbox")
@@ -104,7 +105,7 @@ def evaluation_view(image, image_size, fit="crop"):
 
 def _check_fit(fit):
     if fit not in FITS:
-        raise RecipeError(f"`fit` must be one of {', '.join(FITS)}. Received: {fit!r}.{did_you_mean(fit, FITS)}")
+        raise RecipeError(f"`fit` must be one of {', '.join(FITS)}. Received: {shown(fit)}.{did_you_mean(fit, FITS)}")
 
 
 def _albumentations():
@@ -117,14 +118,14 @@ def _albumentations():
 def _named(policy):
     if isinstance(policy, str):
         if policy not in POLICIES:
-            known = ", ".join(POLICIES)
-            raise RecipeError(
-                f"`augment` must be {known} or a list of ops. Received: {policy!r}.{did_you_mean(policy, POLICIES)}"
-            )
+            known, hint = ", ".join(POLICIES), did_you_mean(policy, POLICIES)
+            raise RecipeError(f"`augment` must be {known} or a list of ops. Received: {shown(policy)}.{hint}")
         return POLICIES[policy]
+    if len(policy) > MOST_OPS:
+        raise RecipeError(f"`augment` may have at most {MOST_OPS} ops. Received: {len(policy)}")
     for position, op in enumerate(policy):
         if not isinstance(op, dict) or not isinstance(op.get("op"), str):
-            raise RecipeError(f"`augment.{position}` must be a table with the key `op`. Received: {op!r}")
+            raise RecipeError(f"`augment.{position}` must be a table with the key `op`. Received: {shown(op)}")
     return list(policy)
 
 
@@ -159,20 +160,21 @@ def _make_op(position, op, image_size):
     else:
         known = _known_ops(_albumentations())
         if name not in known:
-            raise RecipeError(f"{where}: unknown op {name!r}.{did_you_mean(name, [*known, *OWN_OPS])}")
+            raise RecipeError(f"{where}: unknown op {shown(name)}.{did_you_mean(name, [*known, *OWN_OPS])}")
         maker, always = known[name], {"strict": True}
         arguments = list(inspect.signature(maker.__init__).parameters)[1:]
     settings = {setting: _tuples(value) for setting, value in op.items() if setting != "op"}
+    check_bounds(f"{where}: {name}", settings)
     for setting in settings:
         if setting not in arguments:
             hint = did_you_mean(setting, arguments)
             taken = ", ".join(arguments) or "no settings"
-            raise RecipeError(f"{where}: {name} takes {taken}. Received: {setting!r}.{hint}")
+            raise RecipeError(f"{where}: {name} takes {taken}. Received: {shown(setting)}.{hint}")
     defaults = {"size": (image_size, image_size), "image_size": image_size, "area_for_downscale": "image"}
     settings = {setting: value for setting, value in defaults.items() if setting in arguments} | settings
     try:
         return maker(**settings, **always)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever an op raises for a value that it can't take
         raise RecipeError(f"{where}: {name}: {_reason(error)}") from None
 
 
@@ -209,5 +211,5 @@ def _reason(error):
     if hasattr(error.__cause__, "errors"):
         first = error.__cause__.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return f"{place}: {first['msg']}. Received: {first['input']!r}"
+        return f"{place}: {first['msg']}. Received: {shown(first['input'])}"
     return " ".join(str(error).split())

@@ -8,10 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from tlkit.data.files import LARGE_BYTES, file_size, in_turn, read_file
+from tlkit.data.headers import DecodeError
 from tlkit.run import usable_cpus
 
 VERSION = 2  # of what a check means; verdicts of each version lie in a table of their own
-MAX_BYTES = 2**30
 CHUNK = 512  # files between two writes to the cache, so that an interrupted check is not lost
 
 SCHEMA = f"""
@@ -86,13 +87,13 @@ def _check(path):
     from tlkit.data.decode import check
 
     try:
-        if os.path.getsize(path) > MAX_BYTES:  # noqa: PTH202
-            return Verdict("", 0, 0, f"absurdly large: more than {MAX_BYTES >> 20} MiB")
-        data = Path(path).read_bytes()
+        with in_turn(file_size(path) > LARGE_BYTES):
+            data = read_file(path)
+            return Verdict(hashlib.sha256(data).hexdigest(), **check(data)._asdict())
+    except DecodeError as error:
+        return Verdict("", 0, 0, str(error))
     except OSError as error:
         return Verdict("", 0, 0, f"can't be read: {error.strerror}")
-    found = check(data)
-    return Verdict(hashlib.sha256(data).hexdigest(), **found._asdict())
 
 
 class _Cache:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from tlkit.data.files import read_file
 from tlkit.run import usable_cpus
 
 DISTANCE = 3  # bits of the hash that saving anew may change
@@ -59,6 +60,6 @@ def read_thumbnail(path):
     from tlkit.data.perceptual import SIDE, thumbnail
 
     try:
-        return thumbnail(decode(path.read_bytes(), at_least=SIDE))
+        return thumbnail(decode(read_file(path), at_least=SIDE))
     except (OSError, DecodeError):
         return np.zeros((SIDE, SIDE, 3), np.float32)

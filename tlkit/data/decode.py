@@ -9,6 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from tlkit.data.files import LARGE_PIXELS, in_turn
 from tlkit.data.headers import DecodeError, read_header
 from tlkit.data.perceptual import SIDE, perceptual_hash
 
@@ -16,6 +17,7 @@ cv2.setNumThreads(0)  # images are decoded in parallel; threads inside one image
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, once
 
+BAND = 2**22  # pixels that are laid on white at a time: it takes ten times as many bytes as they have
 PIXELS = 2  # raise it when the same bytes give other pixels
 
 # How far JPEG's own arithmetic can reduce both sides, to the flag for it; as "grayscale", to be joined with RGB order.
@@ -75,9 +77,10 @@ def decode(data, at_least=None):
         DecodeError: If the bytes are empty, truncated, damaged, too large or no image.
     """
     header = read_header(data)
-    if header.alpha:
-        return _composite(_imdecode(data, header, cv2.IMREAD_UNCHANGED), header)
-    return _imdecode(data, header, cv2.IMREAD_COLOR_RGB | _reduction(header, at_least))
+    with in_turn(header.width * header.height > LARGE_PIXELS):
+        if header.alpha:
+            return _composite(_imdecode(data, header, cv2.IMREAD_UNCHANGED), header)
+        return _imdecode(data, header, cv2.IMREAD_COLOR_RGB | _reduction(header, at_least))
 
 
 def check(data):
@@ -117,10 +120,18 @@ def _imdecode(data, header, flags):
 
 def _composite(image, header):
     """Lay the decoder's BGRA picture on white, upright."""
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DecodeError(f"{header.format} of {image.dtype} values, which isn't supported: save it with 8 or 16 bits")
+    rgb = np.empty((*image.shape[:2], 3), np.uint8)
+    rows = max(1, BAND // image.shape[1])
+    for top in range(0, len(image), rows):
+        rgb[top : top + rows] = _on_white(image[top : top + rows], header)
+    return np.ascontiguousarray(UPRIGHT[header.orientation](rgb))
+
+
+def _on_white(image, header):
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise DecodeError(f"{header.format} of {image.dtype} values, which isn't supported: save it with 8 or 16 bits")
     if image.ndim == 2:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     rgb = image[..., 2::-1].astype(np.uint16)
@@ -129,5 +140,4 @@ def _composite(image, header):
         # The TIFF decoder hands out colours that are already multiplied by alpha.
         colored = rgb if header.format == "TIFF" else (rgb * alpha + 127) // 255
         rgb = np.minimum(colored + (255 - alpha), 255)
-    upright = UPRIGHT[header.orientation](rgb.astype(np.uint8))
-    return np.ascontiguousarray(upright)
+    return rgb.astype(np.uint8)

@@ -8,18 +8,35 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+import numpy as np
+
 from tlkit.errors import DataError
 
 MAX_PIXELS = 178_000_000  # the largest that common viewers open without asking
+MAX_PARTS = 1_000_000  # segments, chunks or blocks of a file; walking over so many takes some seconds
+MAX_SCANS = 100  # of a progressive JPEG, each of which may be a few bytes and take a pass over the whole picture
 
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # neither a stuffed byte, nor a restart, nor fill
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
-JPEG_EXIF = 0xE1
+JPEG_EXIF, JPEG_SCAN = 0xE1, 0xDA
 
 ORIENTATION = 0x0112
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_SAMPLES, TIFF_EXTRA_SAMPLES = 256, 257, 277, 338
+TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
 TIFF_DATA = ((273, 279), (324, 325))  # (offsets, byte counts) of strips and of tiles
-TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
+TIFF_TAGS = frozenset(
+    {
+        ORIENTATION,
+        TIFF_WIDTH,
+        TIFF_HEIGHT,
+        TIFF_SAMPLES,
+        TIFF_EXTRA_SAMPLES,
+        TIFF_TILE_WIDTH,
+        TIFF_TILE_HEIGHT,
+        *(tag for pair in TIFF_DATA for tag in pair),
+    }
+)
+TIFF_TYPES = {1: "u1", 3: "u2", 4: "u4"}
 
 
 class DecodeError(DataError):
@@ -92,16 +109,22 @@ def _looks_like(data):
 
 def _jpeg(data):
     """Walk the segments to the end-of-image marker; a thumbnail's own marker lies inside a segment and is skipped."""
-    width = height = 0
-    orientation, position = 1, 2
-    while match := JPEG_MARKER.search(data, position):
+    width = height = scans = 0
+    orientation, position = None, 2
+    for _ in _parts("JPEG"):
+        match = JPEG_MARKER.search(data, position)
+        if match is None:
+            break
         marker = data[match.end() - 1]
         if marker == 0xD9:
-            return Header("JPEG", width, height, orientation=orientation)
+            return Header("JPEG", width, height, orientation=orientation or 1)
+        scans += marker == JPEG_SCAN
+        if scans > MAX_SCANS:
+            raise DecodeError(f"damaged: a JPEG of more than {MAX_SCANS} scans")
         (length,) = struct.unpack_from(">H", data, match.end())
         if marker in JPEG_SIZES and not width:
             height, width = struct.unpack_from(">HH", data, match.end() + 3)
-        if marker == JPEG_EXIF and data.startswith(b"Exif\x00\x00", match.end() + 2):
+        if marker == JPEG_EXIF and not orientation and data.startswith(b"Exif\x00\x00", match.end() + 2):
             orientation = _orientation(data[match.end() + 2 : match.end() + length])
         position = match.end() + length
     if not width:
@@ -111,22 +134,25 @@ def _jpeg(data):
 
 def _png(data):
     width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
-    alpha, orientation, position = color_type in (4, 6), 1, 8
-    while True:
+    if data[12:16] != b"IHDR":
+        raise DecodeError("damaged: the PNG data don't begin with their header")
+    alpha, orientation, position = color_type in (4, 6), None, 8
+    for _ in _parts("PNG"):
         if position + 12 > len(data):
-            return Header("PNG", width, height, complete=False)
+            break
         length, kind = struct.unpack_from(">I4s", data, position)
         body = memoryview(data)[position + 8 : position + 8 + length]
         if kind == b"IEND":
-            return Header("PNG", width, height, alpha, orientation)
+            return Header("PNG", width, height, alpha, orientation or 1)
         if kind in (b"IHDR", b"IDAT") and position + 12 + length <= len(data):
             (crc,) = struct.unpack_from(">I", data, position + 8 + length)
             if zlib.crc32(body, zlib.crc32(kind)) != crc:
                 raise DecodeError("damaged: the PNG data fail their checksum")
         alpha = alpha or kind == b"tRNS"
-        if kind == b"eXIf":
+        if kind == b"eXIf" and not orientation:
             orientation = _orientation(bytes(body))
         position += 12 + length
+    return Header("PNG", width, height, complete=False)
 
 
 def _webp(data):
@@ -149,7 +175,9 @@ def _webp(data):
 
 def _riff_chunk(data, wanted):
     position = 12
-    while position + 8 <= len(data):
+    for _ in _parts("WebP"):
+        if position + 8 > len(data):
+            break
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == wanted:
             return data[position + 8 : position + 8 + length]
@@ -161,7 +189,7 @@ def _gif(data):
     """Walk over all frames to the trailer: only the first is used, but the decoder wants the others too."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + _gif_colors(flags)
-    alpha = False
+    alpha, parts = False, _parts("GIF")
     while position < len(data):
         kind = data[position]
         if kind == 0x3B:  # the trailer
@@ -173,7 +201,7 @@ def _gif(data):
             position += 2
         else:
             raise DecodeError("damaged: the GIF data hold an unknown block")
-        position = _gif_skip(data, position)
+        position = _gif_skip(data, position, parts)
     return Header("GIF", width, height, complete=False)
 
 
@@ -181,10 +209,17 @@ def _gif_colors(flags):
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _gif_skip(data, position):
+def _gif_skip(data, position, parts):
     while length := data[position]:
         position += 1 + length
+        next(parts)
     return position + 1
+
+
+def _parts(form):
+    """Yield as often as a file may have another part, then refuse it."""
+    yield from range(MAX_PARTS)
+    raise DecodeError(f"damaged: the {form} data have more than {MAX_PARTS:,} parts")
 
 
 def _bmp(data):
@@ -202,18 +237,32 @@ def _bmp(data):
 
 def _tiff(data):
     tags = _tiff_tags(data)
-    width, height = tags.get(TIFF_WIDTH, (0,))[0], tags.get(TIFF_HEIGHT, (0,))[0]
-    alpha = TIFF_EXTRA_SAMPLES in tags and tags.get(TIFF_SAMPLES, (1,))[0] == 4
-    ends = [
-        offset + count
-        for offsets, counts in TIFF_DATA
-        for offset, count in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
-    ]
-    return Header("TIFF", width, height, alpha, complete=bool(ends) and max(ends) <= len(data))
+    width, height, tile_width, tile_height, samples = (
+        int(tags[tag][0]) if len(tags.get(tag, ())) else otherwise
+        for tag, otherwise in (
+            (TIFF_WIDTH, 0),
+            (TIFF_HEIGHT, 0),
+            (TIFF_TILE_WIDTH, 0),
+            (TIFF_TILE_HEIGHT, 0),
+            (TIFF_SAMPLES, 1),
+        )
+    )
+    if tile_width * tile_height > MAX_PIXELS:
+        raise DecodeError(f"absurdly large: tiles of {tile_width} x {tile_height} pixels")
+    alpha = TIFF_EXTRA_SAMPLES in tags and samples == 4
+    ends = [0]
+    for offsets, counts in ((tags.get(offsets, ()), tags.get(counts, ())) for offsets, counts in TIFF_DATA):
+        pieces = min(len(offsets), len(counts))
+        if pieces:
+            ends.append(int((offsets[:pieces].astype(np.int64) + counts[:pieces]).max()))
+    return Header("TIFF", width, height, alpha, complete=0 < max(ends) <= len(data))
 
 
 def _tiff_tags(data):
-    """Read the whole numbers of a TIFF's first directory, the form in which EXIF is stored too."""
+    """Read those of `TIFF_TAGS` that a TIFF's first directory has, as arrays; EXIF is stored in the same form.
+
+    Of a tag that is there twice the first counts, as for the decoder, even if we can't read it.
+    """
     order = {b"II": "<", b"MM": ">"}[data[:2]]
     magic, directory = struct.unpack_from(order + "HI", data, 2)
     if magic != 42:
@@ -222,14 +271,16 @@ def _tiff_tags(data):
     tags = {}
     for position in range(directory + 2, directory + 2 + 12 * entries, 12):
         tag, kind, count = struct.unpack_from(order + "HHI", data, position)
-        if kind not in TIFF_TYPES:
+        if tag not in TIFF_TAGS or tag in tags:
             continue
-        layout = f"{order}{count}{TIFF_TYPES[kind]}"
-        if struct.calcsize(layout) > len(data):
+        dtype = np.dtype(order + TIFF_TYPES.get(kind, "u1"))
+        size = count * dtype.itemsize if kind in TIFF_TYPES else 0
+        if size > len(data):
             raise DecodeError("damaged: a TIFF tag is longer than the file")
-        inline = struct.calcsize(layout) <= 4
-        start = position + 8 if inline else struct.unpack_from(order + "I", data, position + 8)[0]
-        tags[tag] = struct.unpack_from(layout, data, start)
+        start = position + 8 if size <= 4 else struct.unpack_from(order + "I", data, position + 8)[0]
+        if start + size > len(data):
+            raise DecodeError("truncated: the file ends too early")
+        tags[tag] = np.frombuffer(data, dtype, size // dtype.itemsize, start)
     return tags
 
 
@@ -238,10 +289,10 @@ def _orientation(exif):
     if exif[:2] not in (b"II", b"MM"):
         return 1
     try:
-        value = _tiff_tags(exif).get(ORIENTATION, (1,))[0]
+        values = _tiff_tags(exif).get(ORIENTATION, ())
     except (struct.error, DecodeError):
         return 1  # damaged metadata are no reason to leave out a good picture
-    return value if value in range(1, 9) else 1
+    return int(values[0]) if len(values) and values[0] in range(1, 9) else 1
 
 
 READERS = (

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from tlkit.data.arrays import as_rgb, list_arrays, list_npz
+from tlkit.data.files import read_file
+from tlkit.data.grouping import group_by_regex
 from tlkit.data.labels import labelled, with_scale
-from tlkit.data.listing import find_source, group_by_regex, list_csv, list_folder
+from tlkit.data.listing import find_source, list_csv, list_folder
 from tlkit.data.oddities import oddities
 from tlkit.data.splits import FRACTIONS, SPLITS, assign, carve, folds_of, need_groups, need_training_labels, tied, unite
 from tlkit.errors import DataError, did_you_mean
@@ -84,15 +86,14 @@ class Data:
 
         path = self.root / self.paths[i]
         try:
-            content = path.read_bytes()
+            content = read_file(path)
+            if hashlib.sha256(content).hexdigest() != self.sha256[i]:
+                raise DataError(f"{path}: has changed since it was checked. Put it back, or start a new run.")
+            return decode(content, at_least)
         except FileNotFoundError:
             raise DataError(f"{path}: has gone. Put it back, or start a new run without it.") from None
         except OSError as error:
             raise DataError(f"{path}: can't be read: {error.strerror}") from None
-        if hashlib.sha256(content).hexdigest() != self.sha256[i]:
-            raise DataError(f"{path}: has changed since it was checked. Put it back, or start a new run.")
-        try:
-            return decode(content, at_least)
         except DecodeError as error:
             raise DataError(f"{path}: {error}") from None
 
@@ -261,6 +262,8 @@ def _list(source, kinds):
         return list_folder(path)
     except PermissionError as error:
         raise DataError(f"{error.filename}: this folder may not be read; mend its permissions") from None
+    except OSError as error:
+        raise DataError(f"{error.filename}: this folder can't be read: {error.strerror}") from None
 
 
 def _leave_out_unlabelled(listing):
@@ -343,7 +346,7 @@ def _index(listing, hashes, usable, copies, seed, make_splits):
         splits_given=splits_given,
         groups=tuple(groups),
         sha256=tuple(sha256),
-        findings=[finding | {"left_out": True} for finding in listing.findings]
+        findings=[{"left_out": True} | finding for finding in listing.findings]
         + [finding | {"left_out": False} for finding in oddities(paths, sha256, own, copies, split, labels, tasks)],
     )
     return replace(data, fingerprint=_fingerprint(data))

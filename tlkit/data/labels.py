@@ -16,6 +16,7 @@ JOINT = "|"  # between the labels of one image, where tlkit writes them
 # user is asked.
 MOST_NUMBERED_CLASSES = 20
 FEWEST_ROWS_PER_CLASS = 3
+MOST_CELLS = 2**31  # of the table of images and their labels, a byte each
 
 
 class Column(NamedTuple):
@@ -54,8 +55,7 @@ def read_column(name, cells, lines, kind):
     classes = class_names(label for labels in sets for label in labels or ())
     if not classes:
         raise DataError(f"the column {name!r} holds no label")
-    values = np.array([_row(labels, classes) for labels in sets], np.int8)
-    return Column(kind, classes, values)
+    return Column(kind, classes, _rows(name, sets, classes))
 
 
 def read_classes(names):
@@ -68,7 +68,7 @@ def read_classes(names):
 def class_names(values):
     """Return the distinct class names in order: as numbers if all are whole numbers, else as text."""
     names = set(values)
-    if all(re.fullmatch(r"-?\d+", name) for name in names):
+    if all(re.fullmatch(r"-?\d{1,1000}", name) for name in names):  # Python makes no numbers of more than 4,300
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
@@ -156,8 +156,16 @@ def _text(task, value):
     return JOINT.join(label for label, has in zip(task.classes, value, strict=True) if has) or NO_LABELS
 
 
-def _row(labels, classes):
-    return [-1] * len(classes) if labels is None else [int(label in labels) for label in classes]
+def _rows(name, sets, classes):
+    """Return a row of 0 and 1 for each set of labels, of -1 where it is None."""
+    if len(sets) * len(classes) > MOST_CELLS:
+        raise DataError(f"the column {name!r} holds {len(classes)} different labels, too many for {len(sets)} rows")
+    place = {label: number for number, label in enumerate(classes)}
+    rows = np.zeros((len(sets), len(classes)), np.int8)
+    for row, labels in zip(rows, sets, strict=True):
+        row[:] = -1 if labels is None else 0
+        row[[place[label] for label in labels or ()]] = 1
+    return rows
 
 
 def _labels_in(name, cell, line, separated):

@@ -1,19 +1,16 @@
 """What a source says before any image is opened: names, labels, splits and groups of a folder or a CSV."""
 
 import csv
-import os
-import re
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tlkit.data.headers import looks_like_image
+from tlkit.data.files import is_file
 from tlkit.data.labels import possible_kinds, read_classes, read_column
+from tlkit.data.walk import IMAGE_SUFFIXES, UNSUPPORTED_SUFFIXES, images_below, images_in, leading_out, subfolders
 from tlkit.errors import DataError, did_you_mean
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
-UNSUPPORTED_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".raw", ".dng", ".nef", ".cr2"}
-)
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -38,7 +35,7 @@ class Listing:
         split: "train", "val" or "test" per item; None if the source has no splits.
         groups: A key per item, "" for none; None if the source names no groups.
         images: uint8 arrays, or None where the images are files.
-        findings: Dicts of `path` and `problem`, for what was left out.
+        findings: Dicts of `path` and `problem`, for what was left out, and where not, of `left_out`.
     """
 
     source: str
@@ -57,17 +54,28 @@ def find_source(source):
     Raises:
         DataError: If nothing is there, or it is something else.
     """
-    path = Path(source).expanduser().absolute()
-    if not path.exists():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, siblings)
-        where = f"the folder {path.parent} doesn't exist either" if not path.parent.is_dir() else "check the path"
-        raise DataError(f"{source}: no such file or folder.{hint or ' ' + where[0].upper() + where[1:] + '.'}")
-    if path.is_dir() or path.suffix.lower() in (".csv", ".npz"):
+    try:
+        path = Path(source).expanduser().absolute()
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{source}: no such file or folder.{_near(path)}") from None
+    except (OSError, RuntimeError, ValueError) as error:  # no such user's home; a name that no file can have
+        raise DataError(f"{source}: {getattr(error, 'strerror', None) or error}. Check the path.") from None
+    if stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and path.suffix.lower() in (".csv", ".npz")):
         return path
     archive = path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
     advice = "unpack the archive and pass the folder" if archive else "pass a folder with one subfolder per class"
     raise DataError(f"{source}: data must be a folder, a .csv or an .npz file: {advice}")
+
+
+def _near(path):
+    if not path.parent.is_dir():
+        return f" The folder {path.parent} doesn't exist either."
+    try:
+        siblings = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        siblings = []
+    return did_you_mean(path.name, siblings) or " Check the path."
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -85,7 +93,7 @@ def list_folder(root):
     Raises:
         DataError: If no images are there, or they don't lie in class folders.
     """
-    top = _subfolders(root)
+    top = subfolders(root)
     splits = _split_folders(root, top)
     found, names = Listing(str(root), root, [], {}, split=[] if splits else None), []
     if splits:
@@ -99,7 +107,19 @@ def list_folder(root):
     if not found.paths:
         raise DataError(_no_images(root, splits))
     found.labels["label"] = read_classes(names)
+    found.findings += _elsewhere(root, found.paths)
     return found
+
+
+def _elsewhere(root, paths):
+    """Return a list of the one finding that some images don't lie in the data's folder, or of none."""
+    outside = list(leading_out(root, paths))
+    if not outside:
+        return []
+    path, place = outside[0]
+    more = f", as do {len(outside) - 1} more" if len(outside) > 1 else ""
+    problem = f"leads out of the data's folder to {_shown(place)}{more}: look whether that is meant"
+    return [{"path": path, "problem": problem, "left_out": False}]
 
 
 def _split_folders(root, top):
@@ -111,13 +131,13 @@ def _split_folders(root, top):
     if len(splits) == len(top):
         return splits
     train = [root / folder for folder, split in splits.items() if split == "train"]
-    return splits if train and _subfolders(train[0]) and not _images_in(train[0]) else {}
+    return splits if train and subfolders(train[0]) and not images_in(train[0]) else {}
 
 
 def _add_classes(found, labels, folder, split):
     """Add the images of a folder of class folders, and the class of each to `labels`."""
-    loose = _images_in(folder)
-    names = _subfolders(folder)
+    loose = images_in(folder)
+    names = subfolders(folder)
     if loose and names:
         count = f"{len(loose)} image{'s' if len(loose) > 1 else ''}"
         _leave_out(found, folder, f"{count} directly in this folder, not in a class folder: left out")
@@ -161,45 +181,13 @@ def _leave_out(found, folder, problem):
 
 
 def _no_images(root, splits):
-    loose = [path for folder in [root, *(root / split for split in splits)] for path in _images_in(folder)]
+    loose = [path for folder in [root, *(root / split for split in splits)] for path in images_in(folder)]
     if loose:
         return (
             f"{root}: {len(loose)} images, but no class folders. Put the images of each class into a folder of its "
             "own, or pass a CSV with the columns path,label"
         )
     return f"{root}: no images found ({', '.join(sorted(IMAGE_SUFFIXES))}). Expected one folder per class"
-
-
-def _subfolders(folder):
-    return sorted(
-        entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    )
-
-
-def _images_in(folder):
-    return sorted(Path(entry.path) for entry in os.scandir(folder) if _is_image(entry))
-
-
-def images_below(folder, above=()):
-    """Yield the images of a folder and its subfolders; a link back to a folder above ends there."""
-    above = (*above, os.path.realpath(folder))
-    yield from _images_in(folder)
-    for name in _subfolders(folder):
-        if os.path.realpath(folder / name) not in above:
-            yield from images_below(folder / name, above)
-
-
-def _is_image(entry):
-    if entry.name.startswith(".") or entry.is_dir():
-        return False
-    suffix = Path(entry.name).suffix.lower()
-    if suffix:
-        return suffix in IMAGE_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES
-    try:
-        with open(entry.path, "rb") as file:  # noqa: PTH123
-            return looks_like_image(file.read(16))
-    except OSError:
-        return False
 
 
 # --- CSV -------------------------------------------------------------------------------------------------------------
@@ -218,28 +206,28 @@ def list_csv(path, kinds):
     Raises:
         DataError: If columns or images are missing, or a cell can't be used; names the line.
     """
-    rows = _read_rows(path)
-    lines = [line for line, _ in rows]
-    cells = {name: [row[name] for _, row in rows] for name in rows[0][1]}
+    lines, cells = _read_columns(path)
     for column in ("path", *kinds):
         if column not in cells:
             hint = "" if column == "path" else _hint_at_labels(cells)
             near = did_you_mean(column, cells)
             raise DataError(f"{path}: no column {column!r}; the columns are {', '.join(cells)}.{near}{hint}")
-    _no_empty_cells(path, lines, cells["path"])
+    names = cells["path"]
+    _no_empty_cells(path, lines, names)
     try:
         labels = {name: read_column(name, cells[name], lines, kind) for name, kind in kinds.items()}
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    _no_repeated_paths(path, lines, cells["path"])
-    _no_missing_files(path, lines, cells["path"])
+    _no_repeated_paths(path, lines, names)
+    _no_missing_files(path, lines, names)
     return Listing(
         source=str(path),
         root=path.parent,
-        paths=cells["path"],
+        paths=names,
         labels=labels,
         split=_splits(path, lines, cells.get("split")),
         groups=cells.get("group"),
+        findings=_elsewhere(path.parent, names),
     )
 
 
@@ -252,23 +240,45 @@ def _hint_at_labels(cells):
     return f" To name a label column, add {'; '.join(flags)}"
 
 
-def _read_rows(path):
-    """Return `(line number, dict of column to stripped cell)` for every row that isn't blank."""
+class _Columns(Mapping):
+    """The columns of rows that may be shorter than the header; each is made when it is asked for."""
+
+    def __init__(self, names, rows):
+        self._places, self._rows = {name: place for place, name in enumerate(names)}, rows
+
+    def __getitem__(self, name):
+        place = self._places[name]
+        return [row[place].strip() if place < len(row) else "" for row in self._rows]
+
+    def __contains__(self, name):
+        return name in self._places
+
+    def __iter__(self):
+        return iter(self._places)
+
+    def __len__(self):
+        return len(self._places)
+
+
+def _read_columns(path):
+    """Return the line numbers of the rows that aren't blank, and a mapping of column to its stripped cells."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            rows = [(reader.line_num, row) for row in reader]
+            reader = csv.reader(file, strict=True)
+            names = [name.strip() for name in next(reader, ())]
+            rows = [(reader.line_num, row) for row in reader if row]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}): save the CSV as UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from None
     if not rows:
         raise DataError(f"{path}: the CSV has no rows; expected the columns path,label and a row per image")
     for line, row in rows:
-        if None in row:
+        if len(row) > len(names):
             raise DataError(f"{path}: line {line}: more cells than columns; put quotes around cells that hold a comma")
-    return [(line, {name: (cell or "").strip() for name, cell in row.items()}) for line, row in rows]
+    return [line for line, _ in rows], _Columns(names, [row for _, row in rows])
 
 
 def _no_empty_cells(path, lines, names):
@@ -286,7 +296,7 @@ def _no_repeated_paths(path, lines, names):
 
 
 def _no_missing_files(path, lines, names):
-    missing = [(line, name) for line, name in zip(lines, names, strict=True) if not (path.parent / name).is_file()]
+    missing = [(line, name) for line, name in zip(lines, names, strict=True) if not is_file(path.parent / name)]
     if missing:
         line, name = missing[0]
         count = "1 file is" if len(missing) == 1 else f"{len(missing)} of {len(names)} files are"
@@ -304,27 +314,3 @@ def _splits(path, lines, cells):
             hint = did_you_mean(cell, SPLIT_NAMES) if cell else ""
             raise DataError(f"{path}: line {line}: `split` must be train, val or test. Received: {cell!r}.{hint}")
     return [SPLIT_NAMES[cell.lower()] for cell in cells]
-
-
-# --- groups ----------------------------------------------------------------------------------------------------------
-
-
-def group_by_regex(paths, pattern):
-    """Return the group of every path: the first group of the pattern's match, or all of it.
-
-    Raises:
-        DataError: If the pattern is no regular expression, or doesn't match every path.
-    """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"--group-by: {pattern!r} is no regular expression: {error}") from None
-    matches = [compiled.search(path) for path in paths]
-    groups = [match and (match[1] if compiled.groups else match[0]) for match in matches]
-    unmatched = [path for path, group in zip(paths, groups, strict=True) if not group]
-    if unmatched:
-        raise DataError(
-            f"--group-by: {pattern!r} must match every path; in {len(unmatched)} of {len(paths)} it finds no group, "
-            f"first {unmatched[0]!r}"
-        )
-    return groups

@@ -4,7 +4,6 @@ Each is a pure function of the image as it is read, the size and the fit, so tha
 """
 
 import math
-import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -13,12 +12,14 @@ import numpy as np
 
 from tlkit.data.augment import CROP, evaluation_view
 from tlkit.data.policies import PADDING, REFLECT, STRONG_ROTATION, oriented_kind
-from tlkit.errors import RecipeError, did_you_mean
+from tlkit.errors import RecipeError, did_you_mean, shown
+from tlkit.toml import read_toml
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 CROPS = ("centre", *CORNERS)
 SCALES = 0.25, 2.0  # what is read for the evaluation view has a pixel for each one shown, up to twice its size
 ANGLES = -180.0, 180.0
+MOST_VIEWS = 100
 
 
 @dataclass(frozen=True)
@@ -153,18 +154,16 @@ def find_views(tta):
     if tta not in TEST_TIME_VIEWS:
         known = ", ".join(TEST_TIME_VIEWS)
         hint = did_you_mean(tta, [*TEST_TIME_VIEWS, "auto"])
-        raise RecipeError(f"tta: expected one of {known}, or a TOML file of views. Received: {tta!r}.{hint}")
+        raise RecipeError(f"tta: expected one of {known}, or a TOML file of views. Received: {shown(tta)}.{hint}")
     return TEST_TIME_VIEWS[tta]
 
 
 def _read_views(path):
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: must be a TOML file. Received: {error}") from None
-    except OSError as error:
+        values = read_toml(path)
+    except (OSError, ValueError) as error:  # also for a name that no file can have
         known = ", ".join(TEST_TIME_VIEWS)
-        reason = error.strerror or "it can't be read"
+        reason = getattr(error, "strerror", None) or "it can't be read"
         raise RecipeError(f"tta {path}: {reason}. Give a TOML file of views, or one of: {known}") from None
     for key in values:
         if key != "views":
@@ -172,13 +171,15 @@ def _read_views(path):
             raise RecipeError(f"{path}: unknown key `{key}`.{hint}")
     tables = values.get("views")
     if not isinstance(tables, list) or not tables:
-        raise RecipeError(f"{path}: expected at least one table [[views]]. Received: {tables!r}")
+        raise RecipeError(f"{path}: expected at least one table [[views]]. Received: {shown(tables)}")
+    if len(tables) > MOST_VIEWS:
+        raise RecipeError(f"{path}: expected at most {MOST_VIEWS} tables [[views]]. Received: {len(tables)}")
     return tuple(_read_view(table, f"{path}: `views.{number}") for number, table in enumerate(tables))
 
 
 def _read_view(table, where):
     if not isinstance(table, dict):
-        raise RecipeError(f"{where}` must be a table. Received: {table!r}")
+        raise RecipeError(f"{where}` must be a table. Received: {shown(table)}")
     known = [field.name for field in fields(Rendering)]
     for key, value in table.items():
         if key not in known:
@@ -187,7 +188,7 @@ def _read_view(table, where):
         expected = _problem(key, value)
         if expected:
             hint = did_you_mean(value, CROPS) if key == "crop" else ""
-            raise RecipeError(f"{where}.{key}`: expected {expected}. Received: {value!r}.{hint}")
+            raise RecipeError(f"{where}.{key}`: expected {expected}. Received: {shown(value)}.{hint}")
     return Rendering(**{key: float(value) if key in _RANGES else value for key, value in table.items()})
 
 

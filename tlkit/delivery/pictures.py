@@ -57,13 +57,14 @@ class Pictures:
 
     def _read(self, path, at_least):
         from tlkit.data.decode import DecodeError, decode
+        from tlkit.data.files import read_file
 
         if self._arrays is not None:
             return as_rgb(np.asarray(self._arrays[self._position[path]])) if path in self._position else None
         if self._root is None:
             return None
         try:
-            content = (self._root / path).read_bytes()
+            content = read_file(self._root / path)
             known = self._folder.sha256.get(path)
             if known and hashlib.sha256(content).hexdigest() != known:
                 return None

@@ -11,8 +11,9 @@ from tlkit import run as run_folder
 from tlkit.data.arrays import as_rgb
 from tlkit.data.checks import check_files
 from tlkit.data.decode import decode
-from tlkit.data.listing import images_below
+from tlkit.data.files import read_file
 from tlkit.data.tta import find_views, views_risk
+from tlkit.data.walk import images_below
 from tlkit.errors import DataError, RunError, TlkitError
 from tlkit.evaluation.conformal import prediction_sets
 from tlkit.evaluation.infer import predict_sets
@@ -311,7 +312,7 @@ class _Unlabelled:
         """Return image `number` as uint8 RGB `(height, width, 3)`; for `at_least` see `tlkit.data.decode.decode`."""
         if self._arrays is not None:
             return self._arrays[number]
-        return decode(Path(self.paths[number]).read_bytes(), at_least)
+        return decode(read_file(self.paths[number]), at_least)
 
 
 def _check_array(image, number):

@@ -1,6 +1,6 @@
 """The ranges of a search: which values each recipe key may take, as the recipe's `[tune]` table says, or by default."""
 
-from tlkit.errors import RecipeError
+from tlkit.errors import RecipeError, shown
 from tlkit.recipe_keys import Span
 
 # What lies above the frozen layers: a trial costs seconds, as its features are there.
@@ -83,7 +83,7 @@ def check_space(ranges, try_settings):
             try:
                 try_settings({key: value})
             except RecipeError as error:
-                raise RecipeError(f"`tune.{key}`: {value!r} can't be taken: {error}") from None
+                raise RecipeError(f"`tune.{key}`: {shown(value)} can't be taken: {error}") from None
 
 
 def hyperparameters(ranges):
