@@ -121,7 +121,7 @@ class _Reader:
     def root(self):
         if self._bytes_at(0, 8) != SIGNATURE:
             raise ValueError("it is no HDF5 file")
-        version, sizes, base = self._content[8], self._bytes_at(13, 2), self._unpack("<Q", 24)[0]
+        version, sizes, base = self._unpack("<B4x2s9xQ", 8)
         if (version, sizes, base) != (0, b"\x08\x08", 0):
             raise ValueError("it has a form of HDF5 that Keras doesn't write; save it with Keras anew")
         if self._unpack("<Q", 40)[0] > len(self._content):
