@@ -15,9 +15,11 @@ import os
 import sys
 import tempfile
 import threading
+import traceback
 import types
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 LIMITS = {"timeout": 20, "rss_limit_mb": 4096}  # seconds for one input, MB for the process
 
 
@@ -43,22 +45,38 @@ def fuzz(load, seeds, watched, limits=None):
     findings = Path(f".fuzz/{name}-findings").resolve()
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
-    for seed in seeds():
-        (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
+    _in_a_child(lambda: _write_seeds(seeds, corpus))  # which imports what is to be instrumented
     settings = [f"-{key}={value}" for key, value in (LIMITS | (limits or {})).items()]
     command = [name, str(corpus), f"-artifact_prefix={findings}/", "-print_final_stats=1", *settings, *options]
-    process = os.fork()
-    if process == 0:
-        os.chdir(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
-        _fuzz_here(load, command)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    status = _in_a_child(lambda: _fuzz_here(load, command))
     print(f"{name}: exit status {status}; {_replay(load, corpus, watched)}", flush=True)
     sys.exit(status != 0)
+
+
+def _in_a_child(action):
+    """Call a function in a process of its own, which imports anew, and return that process's exit status."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def _write_seeds(seeds, corpus):
+    for seed in seeds():
+        (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
 
 
 def _fuzz_here(load, command):
     import atheris
 
+    os.chdir(tempfile.mkdtemp(prefix="fuzz-"))
     with atheris.instrument_imports(include=["tlkit"]):
         run = _tolerant(load())
     atheris.Setup(command, run)

@@ -17,7 +17,7 @@ from tlkit.errors import TlkitError, WeightsError, did_you_mean
 from tlkit.models.efficientnet_lite import load_pytorch
 from tlkit.models.pth import read_pth
 from tlkit.models.reader import read_model
-from tlkit.models.weights import count_arrays, find_backbone, find_weights, read_h5
+from tlkit.models.weights import count_arrays, find_backbone, find_weights, load_arrays, read_arrays
 
 # Per channel, red first. The Caffe mean is of the photos as they are, the others of photos divided by 255.
 CAFFE_MEAN = (123.68, 116.779, 103.939)
@@ -266,12 +266,12 @@ def _load(model, backbone, weights):
 
 def _load_h5(model, backbone, path):
     """Read an HDF5 file into a graph that has a top if the file has one, and copy from there."""
-    arrays = count_arrays(path)
-    if arrays <= len(model.weights):
-        read_h5(model, path)
+    root = read_arrays(path)
+    if count_arrays(root) <= len(model.weights):
+        load_arrays(model, root, path)
         return
     source = _build(backbone, backbone.image_size, include_top=True)
-    read_h5(source, path)
+    load_arrays(source, root, path)
     # A top comes after everything else: the weights before it are the backbone's, in the same order.
     for theirs, ours in zip(source.weights, model.weights, strict=False):
         if theirs.shape != ours.shape:

@@ -1,17 +1,33 @@
 """Read a `.keras` file that somebody else may have written.
 
-The architecture in such a file names classes, and loading it calls them. So its names are held against a list of layers
-and operations that compute and do nothing else, before Keras sees the file.
+The architecture in such a file names classes, and loading it calls them; its arrays are an HDF5 file, which can point
+to others. So its names are held against a list of layers and operations that compute and do nothing else, it may make
+no larger arrays than it brings along, and Keras gets a sound copy of those.
 """
 
+import contextlib
+import io
 import json
+import math
+import struct
+import threading
 import zipfile
 
 import keras
 
 from tlkit.errors import WeightsError
+from tlkit.files import read_plain
+from tlkit.models.hdf5 import read_hdf5
+from tlkit.models.weights import LARGEST_WEIGHTS, first_line, load_arrays
 
 LARGEST_CONFIG = 16 * 2**20  # bytes; the largest backbone's takes 1 MB
+DEEPEST_CONFIG = 64  # lists and dicts in each other; ours reach 14
+MOST_PARTS = 50_000  # layers, operations, initializers and the like; the largest backbone has 14,000
+MOST_OUTPUTS = 10_000  # of one operation
+LARGEST_OUTPUT = 2**28  # numbers for one image, 1 GiB
+MOST_FILES = 16  # in the archive; Keras writes 3
+STORED_DTYPES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 
 LAYERS = """
     Activation Add AlphaDropout Attention Average AveragePooling1D AveragePooling2D AveragePooling3D BatchNormalization
@@ -50,6 +66,9 @@ ALLOWED = {
 }
 
 
+_BUILDING = threading.Lock()
+
+
 def read_model(path):
     """Read a saved model whose every part is known to do nothing but compute.
 
@@ -60,51 +79,118 @@ def read_model(path):
         `keras.Model`, uncompiled.
 
     Raises:
-        WeightsError: If the file is missing, damaged, or names anything outside the list.
+        WeightsError: If the file is missing, damaged, too large, or names anything outside the list.
     """
-    for name, module in _classes(_read_config(path)):
-        if name not in ALLOWED.get(module, ()):
-            raise WeightsError(
-                f"{path}: refused, because it holds {name!r} of {module or 'no module'}, which is not on the list of "
-                "harmless built-in layers and operations. If you trust the file, load it with keras.saving.load_model."
-            )
+    config, weights = _read_parts(path)
+    _check_parts(config, path)
+    root = read_hdf5(weights, path)
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        with _at_most(sum(math.prod(array.shape) for _, array in root.walk())):
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    except Exception as error:  # whatever Keras says of an architecture of known parts, it is the file that is wrong
         raise WeightsError(f"{path}: can't be loaded: {first_line(error)}") from error
+    if not isinstance(model, keras.Model):
+        raise WeightsError(f"{path}: can't be loaded: it holds a {type(model).__name__}. Expected a model.")
+    _check_outputs(model, path)
+    load_arrays(model, root, path)
+    return model
 
 
-def first_line(error):
-    """Return the first line of an error's message: Keras writes several."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _read_config(path):
+def _read_parts(path):
+    """Return the configuration and the bytes of the arrays' file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = archive.getinfo("config.json").file_size
-            if size > LARGEST_CONFIG:
-                raise WeightsError(
-                    f"{path}: refused, because its config.json has {size} bytes (limit {LARGEST_CONFIG})."
-                )
-            config = json.loads(archive.read("config.json"))
-            return config | {"compile_config": None}  # Keras leaves it aside, too, when it does not compile
+        content = read_plain(path, LARGEST_WEIGHTS, WeightsError)
+        _check_directory(content)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            config, weights = (_stored(archive, name, len(content)) for name in (CONFIG, WEIGHTS))
+            if len(config) > LARGEST_CONFIG:
+                raise ValueError(f"its {CONFIG} has {len(config)} bytes (limit {LARGEST_CONFIG})")
+            config = json.loads(config)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: there is no such file.") from error
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: is no readable .keras file: {first_line(error)}") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path}: is no readable .keras file: its {CONFIG} describes no model.")
+    return config | {"compile_config": None}, weights  # how it was trained is left aside
 
 
-def _classes(config):
-    """Yield `(class name, module)` of everything that the configuration would have made."""
-    waiting = [config]
+def _check_directory(content):
+    """Refuse an archive of too many files before `zipfile` makes an object of each."""
+    signature, entries, comment = struct.unpack("<4s6xH8xH", content[-22:].rjust(22, b"\0"))
+    if signature != b"PK\x05\x06" or comment or content[-42:-38] == b"PK\x06\x07" or entries > MOST_FILES:
+        raise ValueError("it is no archive such as Keras writes")
+
+
+def _stored(archive, name, limit):
+    """Return a file of the archive: whole and not packed, as Keras writes it, so that it is no larger than it says."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or max(info.file_size, info.compress_size) > limit:
+        raise ValueError(f"its {name} is packed. Expected it as Keras writes it")
+    return archive.read(info)
+
+
+def _check_parts(config, path):
+    """Refuse what isn't on the list, and numbers of parts that no net has."""
+    for count, part in enumerate(_parts(config, path), start=1):
+        name, module = part["class_name"], part.get("module")
+        if part.get("registered_name") not in (None, name):
+            name, module = part["registered_name"], "custom objects"
+        known = ALLOWED.get(module, ()) if isinstance(module, str | None) else ()
+        if name not in known:
+            raise WeightsError(
+                f"{path}: refused, because it holds {str(name)[:80]!r} of {str(module or 'no module')[:80]}, which is "
+                "not on the list of harmless built-in layers and operations. If you trust the file, load it with "
+                "keras.saving.load_model."
+            )
+        settings = part.get("config") if isinstance(part.get("config"), dict) else {}
+        sections = settings.get("indices_or_sections", 0)
+        if count > MOST_PARTS or (isinstance(sections, int) and sections > MOST_OUTPUTS):
+            raise WeightsError(f"{path}: refused, because it has more parts than any net.")
+        if name == "__numpy__" and settings.get("dtype") not in STORED_DTYPES:
+            raise WeightsError(f"{path}: refused, because it holds an array of {str(settings.get('dtype'))[:80]!r}.")
+
+
+def _parts(config, path):
+    """Yield each dict of the configuration that names a class."""
+    waiting = [(config, 0)]
     while waiting:
-        value = waiting.pop()
+        value, depth = waiting.pop()
+        if depth > DEEPEST_CONFIG:
+            raise WeightsError(f"{path}: refused, because its {CONFIG} is nested deeper than {DEEPEST_CONFIG}.")
         if isinstance(value, dict):
             if "class_name" in value:
-                yield str(value["class_name"]), value.get("module")
-                if value.get("registered_name") not in (None, value["class_name"]):
-                    yield str(value["registered_name"]), "custom objects"
-            waiting.extend(value.values())
+                yield value
+            waiting.extend((inner, depth + 1) for inner in value.values())
         elif isinstance(value, list):
-            waiting.extend(value)
+            waiting.extend((inner, depth + 1) for inner in value)
+
+
+@contextlib.contextmanager
+def _at_most(numbers):
+    """Let the layers that this thread builds have only so many weights: as many as the file has numbers."""
+    make, thread, left = keras.layers.Layer.add_weight, threading.get_ident(), numbers
+
+    def counted(layer, shape=None, *arguments, **settings):
+        nonlocal left
+        if threading.get_ident() == thread:
+            left -= math.prod(shape or ())
+            if left < 0:
+                raise ValueError(f"its layers need more weights than the {numbers} that it holds")
+        return make(layer, shape, *arguments, **settings)
+
+    with _BUILDING:
+        keras.layers.Layer.add_weight = counted
+        try:
+            yield
+        finally:
+            keras.layers.Layer.add_weight = make
+
+
+def _check_outputs(model, path):
+    """Refuse a net that makes more of an image than fits into memory."""
+    for operation in model.operations:
+        for node in operation._inbound_nodes:
+            for tensor in node.output_tensors:
+                if math.prod(side or 1 for side in tensor.shape[1:]) > LARGEST_OUTPUT:
+                    raise WeightsError(f"{path}: refused, because {operation.name} makes {tensor.shape} of an image.")

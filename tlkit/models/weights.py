@@ -1,4 +1,8 @@
-"""Where a backbone's weights come from, and what a weights file holds. Imports neither Keras nor TensorFlow."""
+"""Where a backbone's weights come from, and what a weights file holds. Imports neither Keras nor TensorFlow.
+
+No file is given to Keras or to the HDF5 library as it came: `tlkit.models.hdf5` reads its arrays, and what Keras loads
+is a file of ours that holds them and nothing else.
+"""
 
 import hashlib
 import http.client
@@ -15,9 +19,14 @@ import h5py
 from tlkit import run as run_folder
 from tlkit.catalog import BUILDABLE, DEFAULT_BACKBONE, Download, Package
 from tlkit.errors import WeightsError, did_you_mean
+from tlkit.files import read_plain
+from tlkit.models.hdf5 import SIGNATURE, TEXTS, Group, read_hdf5
 
 PROBE_SECONDS = 4
 NAMED = ("imagenet", "none")
+LARGEST_WEIGHTS = 4 * 2**30  # bytes of a weights file; the largest backbone's has 1.4 GB
+LONGEST_LINE = 300  # characters of what Keras says
+LONGEST_NAMES = 60_000  # bytes of one attribute of an HDF5 file, which can have 64 KiB
 
 
 def check_weights(name, weights):
@@ -102,12 +111,16 @@ def _local_file(path):
             f"{path}: there is no such file. `weights` must be 'imagenet', 'none', a weights file or an earlier run."
             f"{did_you_mean(path, NAMED)}"
         )
-    readable = zipfile.is_zipfile(path) if path.suffix == ".keras" else path.suffix == ".h5" and h5py.is_hdf5(path)
-    if not readable:
+    if not (zipfile.is_zipfile(path) if path.suffix == ".keras" else path.suffix == ".h5" and _is_hdf5(path)):
         raise WeightsError(
             f"{path}: is no weights file that tlkit can read (.weights.h5, .h5 or .keras), or is damaged."
         )
     return path
+
+
+def _is_hdf5(path):
+    with path.open("rb") as file:
+        return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 def _packaged_file(name, package):
@@ -128,9 +141,9 @@ def _verify(path, expected):
     """Compare a file with its publisher's hash: MD5 or SHA-256, told apart by length; None where there is none."""
     if expected is None:
         try:
-            h5py.File(path).close()
-        except OSError as error:
-            raise WeightsError(f"{path}: is damaged ({error}). Delete it to have it downloaded again.") from error
+            read_arrays(path)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: is damaged. Delete it to have it downloaded again. {error}") from error
         return
     algorithm = "md5" if len(expected) == 32 else "sha256"
     with path.open("rb") as file:
@@ -183,31 +196,74 @@ def _receive(response, path, progress):
         raise ConnectionError(f"{received} of {total} bytes came")
 
 
-def count_arrays(path):
-    """Count the arrays of a weights file, legacy or of Keras 3, that belong to layers."""
-    with h5py.File(path) as file:
-        legacy = file.get("model_weights", file)
-        if "layer_names" in legacy.attrs:
-            groups = (legacy[name] for name in legacy.attrs["layer_names"] if name in legacy)
-            return sum(len(group.attrs.get("weight_names", ())) for group in groups)
-        names = []
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return sum(not name.startswith("optimizer/") and "seed_generator" not in name for name in names)
-
-
-def read_h5(model, path):
-    """Load an HDF5 weights file into a model of the same form.
+def read_arrays(path):
+    """Read what an HDF5 weights file holds, as a `tlkit.models.hdf5.Group`.
 
     Raises:
-        WeightsError: If the file is of another net, or damaged.
+        WeightsError: If it is damaged, too large, or holds anything but plain arrays.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a file holds an optimizer, too, is no news
-            model.load_weights(path)
-    except Exception as error:  # whatever Keras and h5py raise about a file, it is the file that is wrong
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise WeightsError(
-            f"{path}: does not fit {model.name}, which has {len(model.weights)} arrays; the file holds "
-            f"{count_arrays(path)}. {reason}"
-        ) from error
+    return read_hdf5(read_plain(path, LARGEST_WEIGHTS, WeightsError), path)
+
+
+def count_arrays(root):
+    """Count the arrays of a weights file, legacy or of Keras 3, that belong to layers; `root` is its root."""
+    legacy = _member(root, "model_weights", root)
+    layers = legacy.names("layer_names")
+    if layers:
+        return sum(len(_member(legacy, name, Group()).names("weight_names")) for name in layers)
+    return sum(not name.startswith("optimizer/") and "seed_generator" not in name for name, _ in root.walk())
+
+
+def _member(group, name, otherwise):
+    member = group.members.get(name)
+    return member if isinstance(member, Group) else otherwise
+
+
+def load_arrays(model, root, where):
+    """Load what a weights file holds into a model of the same form.
+
+    Args:
+        model: `keras.Model`.
+        root: `tlkit.models.hdf5.Group`, the file's root.
+        where: `pathlib.Path` of the file, for the error and for its form: Keras tells them apart by name.
+
+    Raises:
+        WeightsError: If it is of another net.
+    """
+    legacy = where.suffix == ".h5" and not where.name.endswith(".weights.h5")
+    with tempfile.TemporaryDirectory(prefix="tlkit-") as folder:
+        copy = Path(folder) / ("arrays.h5" if legacy else "arrays.weights.h5")
+        try:
+            with h5py.File(copy, "w") as file:
+                _write(root, file)
+        except OSError as error:
+            raise WeightsError(f"{where}: there is no room for a copy of its arrays in {folder}: {error}.") from error
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that a file holds an optimizer, too, is no news
+                model.load_weights(copy)
+        except Exception as error:  # whatever Keras says about a sound file of arrays, it is of another net
+            raise WeightsError(
+                f"{where}: does not fit {model.name}, which has {len(model.weights)} arrays; the file holds "
+                f"{count_arrays(root)}. {first_line(error)}"
+            ) from error
+
+
+def first_line(error):
+    """Return the first line of an error's message, cut where it gets long: Keras writes several, with whole files."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:LONGEST_LINE]
+
+
+def _write(group, file):
+    """Write a group with all below it into one of an HDF5 file."""
+    for text in TEXTS:
+        names = [name.encode() for name in group.names(text)]
+        longest = max(map(len, names), default=1)
+        fitting = max(1, LONGEST_NAMES // longest)
+        for start in range(0, len(names), fitting):
+            file.attrs[f"{text}{start // fitting}" if len(names) > fitting else text] = names[start : start + fitting]
+    for name, member in group.members.items():
+        if isinstance(member, Group):
+            _write(member, file.create_group(name))
+        else:
+            file[name] = member.read()
