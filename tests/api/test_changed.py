@@ -9,6 +9,7 @@ from tlkit import run as run_folder
 from tlkit.api.job import Job
 from tlkit.api.resuming import changed_versions, check_allowed, record_changes, record_data, recorded_changes, take_up
 from tlkit.errors import RecipeError, RunError
+from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 
 ENVIRONMENT = {
@@ -22,7 +23,7 @@ ENVIRONMENT = {
 
 def resolved(data, **settings):
     recipe = read_recipe("default", (), {"data.image_size": 32, "stages": "probe"} | settings)
-    return Job(recipe, data, ("a", "b"), None, tlkit.Listener()).resolve().recipe
+    return Job(recipe, data, ("a", "b"), None, Listener()).resolve().recipe
 
 
 @pytest.fixture
@@ -199,9 +200,7 @@ def test_a_strange_environment_is_another_one(environment, begun):
 
 
 def test_only_what_can_change_can_be_allowed(tlkit, tmp_path):
-    with pytest.raises(
-        RecipeError, match="expected one of recipe, data, versions. Received: 'recipes'. Did you mean 'recipe'"
-    ):
+    with pytest.raises(RecipeError, match=r"one of recipe, data, versions. Received: 'recipes'. Did you mean 'recipe'"):
         check_allowed(["recipes"])
     status, _, errors = tlkit("finetune", "--data", tmp_path, "--allow-changed", "data")
     assert status == 2

@@ -14,10 +14,7 @@ from doomed import DOOMED, assert_same_bits
 
 from tlkit.lock import Lock
 
-STAGES_KEY, STAGES = (
-    "stages=",
-    "[{unfreeze=0, epochs=4, learning_rate=1e-2}, {unfreeze=2, epochs=10, learning_rate=1e-3}]",
-)
+STAGES = "[{unfreeze=0, epochs=4, learning_rate=1e-2}, {unfreeze=2, epochs=10, learning_rate=1e-3}]"
 
 
 def start(data, out, *more, program=("-m", "tlkit")):
@@ -204,9 +201,7 @@ def test_a_run_that_another_process_works_on_is_refused_and_can_be_read(killed):
     line = refused(start(data, run, "--resume"))
     assert f"{run}: another process ({os.getpid()}) works on this run" in line
     lock.release()
-    subprocess.run(
-        [sys.executable, "-m", "tlkit", "finetune", "--resume", "--out", run], check=True, capture_output=True
-    )
+    finish(start(data, run, "--resume"))
     assert not (run / ".lock").exists()
     lock = Lock(run / ".lock", "this run")  # a run that is over needs none
     assert "nothing to resume" in finish(start(data, run, "--resume"))
@@ -234,15 +229,14 @@ def test_other_versions_are_refused_or_allowed_by_name_and_recorded(killed):
 def test_another_recipe_is_refused_or_allowed_by_name_and_recorded(killed):
     """The stage that was under way is cut short; the model, which the state is of, can't be another."""
     data, run = killed
-    shorter = ("--set", STAGES_KEY + STAGES.replace("epochs=10", "epochs=6"))
+    shorter = ("--set", f"stages={STAGES.replace('epochs=10', 'epochs=6')}")
     line = refused(start(data, run, "--resume", *shorter))
     assert "this run's recipe differs in stages" in line
     assert "--allow-changed recipe" in line
-    wider = ("--set", STAGES_KEY + STAGES.replace("unfreeze=2", "unfreeze=3"))
-    assert "arrays are those of another model" in refused(
-        start(data, run, "--resume", *wider, "--allow-changed", "recipe")
-    )
-    kill = start(data, run, "--resume", *shorter, "--allow-changed", "recipe", program=("-c", DOOMED, "4"))
+    allowed = ("--resume", "--allow-changed", "recipe")
+    wider = ("--set", f"stages={STAGES.replace('unfreeze=2', 'unfreeze=3')}")
+    assert "arrays are those of another model" in refused(start(data, run, *allowed, *wider))
+    kill = start(data, run, *allowed, *shorter, program=("-c", DOOMED, "4"))
     assert kill.wait(300) == -signal.SIGKILL
     command = [sys.executable, "-m", "tlkit", "finetune", "--resume", "--out", str(run)]
     subprocess.run(command, check=True, capture_output=True)  # once allowed, it needn't be again
