@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,13 +28,14 @@ SELECTION = "selection.json"
 MODEL = "model.keras"
 INPUTS = "inputs.json"
 CHECKPOINT = "checkpoint"
-CHECKPOINT_FILE = "state.npz"
+CHECKPOINT_FILES = ("state.npz", "previous.npz")  # the newest, and the one before it
 METRICS = "metrics.json"
 TIMING = "timing.json"
 TENSORBOARD = "tensorboard"
 REPORT = "report.html"
 FOLDS = "folds"
 
+CHANGES = ("recipe", "data", "versions")  # what may be allowed to have changed where a run goes on
 RECORDED_PACKAGES = ("tlkit", "tensorflow", "keras", "numpy", "grain", "opencv-python-headless", "albumentations")
 
 
@@ -133,9 +135,16 @@ def find_run_that_predicts(path):
 def is_complete(path):
     """Tell whether the run in the folder `path` has finished."""
     path = Path(path)
-    return (
-        (path / METRICS).is_file() and (path / MODEL).is_file() and not (path / CHECKPOINT / CHECKPOINT_FILE).exists()
-    )
+    written = (path / METRICS).is_file() and (path / MODEL).is_file()
+    return written and not any((path / CHECKPOINT / name).exists() for name in CHECKPOINT_FILES)
+
+
+def remove_checkpoint(path):
+    """Remove the checkpoint of the run in the folder `path`: from then on it is complete."""
+    folder = Path(path) / CHECKPOINT
+    for name in reversed(CHECKPOINT_FILES):  # the newest last: a kill in between leaves what the run can go on from
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_run_path(backbone, data_name, out=None):

@@ -84,14 +84,15 @@ def make_training(model, stages, probe_views=(), **craft):
 def train(training, tmp_path, state=None, stop=None, seconds=3600, listener=None, **more):
     state = state or TrainingState()
     checkpoint = Checkpoint(tmp_path / "run" / "checkpoint", {"test": True}, seconds)
-    training.run(
-        state,
-        checkpoint=checkpoint,
-        listener=listener or Listener(),
-        stop=stop or StopRequest(),
-        on_epoch=lambda state: None,
-        **more,
-    )
+    with checkpoint:
+        training.run(
+            state,
+            checkpoint=checkpoint,
+            listener=listener or Listener(),
+            stop=stop or StopRequest(),
+            on_epoch=lambda state: None,
+            **more,
+        )
     return state, checkpoint
 
 

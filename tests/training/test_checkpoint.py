@@ -1,10 +1,18 @@
 """The checkpoint: what goes in comes out, and half a file is never taken for a whole one."""
 
+import json
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from tlkit.errors import RunError
-from tlkit.training.checkpoint import FILE, Checkpoint, TrainingState
+from tlkit.training import checkpoint as module
+from tlkit.training.checkpoint import FILE, PREVIOUS, Checkpoint, TrainingState
+from tlkit.training.sealed import write_sealed
+
+ROW = {"stage": 0, "epoch": 0, "val_loss": 1e-17, "val_accuracy": 1 / 3}
 
 
 @pytest.fixture
@@ -16,9 +24,10 @@ def state():
         loss_sum=0.1 + 0.2,
         score_sum=1 / 3,
         seen=7,
-        best={"stage": 0, "val_loss": 1e-17},
+        best=ROW,
+        best_figures=[np.array([0.5])],
         stale_epochs=4,
-        history=[{"epoch": 0, "loss": 0.1}],
+        history=[ROW | {"step": 3, "loss": 0.1, "accuracy": 0.5, "learning_rate": 1e-3}],
         stage_seconds=[1.5],
         variables=[np.arange(6, dtype="float32").reshape(2, 3), np.array(5, "uint32")],
         optimizer=[np.array(number) for number in range(12)],
@@ -26,11 +35,31 @@ def state():
     )
 
 
-def test_a_state_comes_back_as_it_was(state, tmp_path):
-    checkpoint = Checkpoint(tmp_path / "run" / "checkpoint", {"recipe": "x"}, 30)
+def make(tmp_path, identity=None, seconds=30, **more):
+    return Checkpoint(tmp_path / "run" / "checkpoint", identity or {}, seconds, **more)
+
+
+def saved(checkpoint, state):
+    """Save a state and wait until it is on the disk."""
     checkpoint.save(state)
-    loaded = checkpoint.load()
-    tensors = ("variables", "optimizer", "best_variables")
+    checkpoint.wait()
+    return checkpoint
+
+
+def wait_until_due(checkpoint):
+    while not checkpoint.is_due():
+        time.sleep(0.01)
+
+
+def save_and_be_interrupted(checkpoint, state):
+    with checkpoint:
+        checkpoint.save(state)
+        raise KeyboardInterrupt
+
+
+def test_a_state_comes_back_as_it_was(state, tmp_path):
+    loaded = saved(make(tmp_path, {"recipe": "x"}), state).load()
+    tensors = ("variables", "optimizer", "best_variables", "best_figures")
     assert {k: v for k, v in vars(loaded).items() if k not in tensors} == {
         k: v for k, v in vars(state).items() if k not in tensors
     }
@@ -41,40 +70,213 @@ def test_a_state_comes_back_as_it_was(state, tmp_path):
 
 
 def test_no_checkpoint_is_no_state(tmp_path):
-    assert Checkpoint(tmp_path / "run" / "checkpoint", {}, 30).load() is None
+    assert make(tmp_path).load() is None
 
 
-def test_another_training_is_refused_with_what_differs(state, tmp_path):
-    Checkpoint(tmp_path / "run" / "checkpoint", {"recipe": "x", "data": "1"}, 30).save(state)
+def test_another_training_is_refused_with_what_differs_unless_that_is_allowed(state, tmp_path):
+    saved(make(tmp_path, {"recipe": "x", "data": "1"}), state)
     with pytest.raises(RunError, match="of another training: data changed"):
-        Checkpoint(tmp_path / "run" / "checkpoint", {"recipe": "x", "data": "2"}, 30).load()
+        make(tmp_path, {"recipe": "x", "data": "2"}).load()
+    allowed = make(tmp_path, {"recipe": "x", "data": "2"}, allowed={"data"})
+    assert allowed.load().step == 3
+    assert allowed.changed == ["data"]
 
 
-@pytest.mark.parametrize("length", [0, 10, -10])
-def test_a_truncated_file_is_refused(state, tmp_path, length):
-    checkpoint = Checkpoint(tmp_path / "run" / "checkpoint", {}, 30)
-    checkpoint.save(state)
+def flip(data):
+    damaged = bytearray(data)
+    damaged[data.index(np.arange(6, dtype="float32").tobytes()) + 7] ^= 1
+    return bytes(damaged)
+
+
+DAMAGE = {
+    "flipped": flip,
+    "truncated": lambda data: data[:-10],
+    "cut to its beginning": lambda data: data[:10],
+    "empty": lambda data: b"",
+    "zeros": lambda data: bytes(len(data)),
+    "missing": None,
+}
+
+
+def damage(file, how):
+    if how is None:
+        file.unlink()
+    else:
+        file.write_bytes(how(file.read_bytes()))
+
+
+@pytest.fixture
+def two_generations(state, tmp_path):
+    """The folder of a checkpoint that was written at step 3 and at step 4."""
+    checkpoint = saved(make(tmp_path), state)
+    state.step = 4
+    saved(checkpoint, state)
+    return tmp_path / "run" / "checkpoint"
+
+
+@pytest.mark.parametrize("how", DAMAGE.values(), ids=DAMAGE)
+def test_where_the_newer_is_damaged_the_older_is_used_and_that_is_said(how, two_generations, tmp_path):
+    assert make(tmp_path).load().step == 4
+    damage(two_generations / FILE, how)
+    notes = []
+    assert make(tmp_path).load(notes.append).step == 3
+    [note] = notes
+    assert ("missing" if how is None else "damaged") in note
+    assert "the one before it is used" in note
+
+
+@pytest.mark.parametrize("older", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("newer", [flip, None], ids=["flipped", "missing"])
+def test_where_both_are_damaged_it_is_said_in_one_line(newer, older, two_generations, tmp_path):
+    damage(two_generations / FILE, newer)
+    damage(two_generations / PREVIOUS, older)
+    if newer is older is None:
+        assert make(tmp_path).load() is None
+        return
+    with pytest.raises(RunError, match=r"the checkpoint is damaged: state.npz is .* and previous.npz is ") as refused:
+        make(tmp_path).load()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_damaged_one_never_takes_the_place_of_the_whole_one(two_generations, state, tmp_path):
+    """Also if the process is killed between the two renames of the next write."""
+    damage(two_generations / FILE, flip)
+    checkpoint = make(tmp_path)
+    state.step = checkpoint.load().step + 2
+    saved(checkpoint, state)
+    (two_generations / FILE).unlink()
+    assert make(tmp_path).load().step == 3
+
+
+def test_every_flipped_bit_is_found_or_means_nothing(state, tmp_path):
     file = tmp_path / "run" / "checkpoint" / FILE
-    file.write_bytes(file.read_bytes()[:length])
+    saved(make(tmp_path), state)
+    whole = file.read_bytes()
+    random, found = np.random.default_rng(0), 0
+    for place in random.choice(8 * len(whole), 150, replace=False).tolist():
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        try:
+            loaded = make(tmp_path).load()
+        except RunError:
+            found += 1
+        else:  # a time of day, say, that the archive has of each of its members
+            assert vars(loaded).keys() == vars(state).keys()
+            np.testing.assert_array_equal(loaded.variables[0], state.variables[0])
+            np.testing.assert_array_equal(loaded.optimizer, state.optimizer)
+            assert loaded.history == state.history
+    assert found > 60
+
+
+def forge(path, header, **arrays):
+    """Write a file whose seal is right, with whatever in it."""
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        write_sealed(file, {"state": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stage": -1},
+        {"stage": "0"},
+        {"step": 1.5},
+        {"begun": 1},
+        {"history": [3]},
+        {"history": [{"epoch": 1}]},
+        {"best": {"stage": 0}},
+        {"best": ROW},  # and no figures of it
+        {"stage_seconds": "ab"},
+    ],
+    ids=str,
+)
+def test_a_sealed_file_with_something_else_in_it_is_refused(changes, tmp_path):
+    plain = {key: value for key, value in vars(TrainingState()).items() if key not in module._TENSORS}
+    forge(tmp_path / "run" / "checkpoint" / FILE, {"identity": {}, "state": plain | changes})
+    with pytest.raises(RunError, match=r"the checkpoint is damaged: state\.npz is damaged"):
+        make(tmp_path).load()
+
+
+@pytest.mark.parametrize("header", [[], 3, {}, {"identity": 1, "state": {}}, {"identity": {}, "state": [1]}], ids=str)
+def test_a_sealed_file_without_a_state_is_refused(header, tmp_path):
+    forge(tmp_path / "run" / "checkpoint" / FILE, header)
     with pytest.raises(RunError, match="the checkpoint is damaged"):
-        checkpoint.load()
+        make(tmp_path).load()
 
 
-def test_a_failed_write_keeps_the_earlier_checkpoint(state, tmp_path, monkeypatch):
-    checkpoint = Checkpoint(tmp_path / "run" / "checkpoint", {}, 30)
-    checkpoint.save(state)
+def test_another_versions_state_is_said_to_be_one(tmp_path):
+    forge(tmp_path / "run" / "checkpoint" / FILE, {"identity": {}, "state": {"stage": 0}})
+    with pytest.raises(RunError, match="another version of tlkit wrote this checkpoint"):
+        make(tmp_path).load()
+
+
+def test_a_failed_write_is_told_at_the_next_occasion_and_keeps_the_earlier_checkpoints(state, tmp_path, monkeypatch):
+    checkpoint = saved(make(tmp_path, seconds=0), state)
     state.step = 99
 
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="No space"):
-        checkpoint.save(state)
+    monkeypatch.setattr(module, "write_sealed", full)
+    checkpoint.save(state)
+    with pytest.raises(RunError, match="the checkpoint can't be written: No space left on device"):
+        wait_until_due(checkpoint)
     assert checkpoint.load().step == 3
     assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == [FILE]
 
 
+def test_it_is_written_beside_the_training_as_it_was_when_saved(state, tmp_path, monkeypatch):
+    """One at a time: while one is being written no other is due, and a second has to wait."""
+    gate, begun, write = threading.Event(), [], module.write_sealed
+
+    def slow(file, arrays):
+        begun.append(threading.current_thread())
+        gate.wait(10)
+        write(file, arrays)
+
+    monkeypatch.setattr(module, "write_sealed", slow)
+    with make(tmp_path, seconds=0) as checkpoint:
+        checkpoint.save(state)
+        state.step, state.variables = 4, []
+        state.history.append("whatever comes later")
+        assert not checkpoint.is_due()
+        assert checkpoint.load() is None
+        gate.set()
+        checkpoint.wait()
+        assert begun[0] is not threading.current_thread()
+        loaded = checkpoint.load()
+        assert (loaded.step, len(loaded.history), len(loaded.variables)) == (3, 1, 2)
+
+
+def test_leaving_it_waits_for_what_is_being_written(state, tmp_path, monkeypatch):
+    write = module.write_sealed
+
+    def slow(file, arrays):
+        time.sleep(0.2)
+        write(file, arrays)
+
+    monkeypatch.setattr(module, "write_sealed", slow)
+    with pytest.raises(KeyboardInterrupt):
+        save_and_be_interrupted(make(tmp_path), state)
+    assert make(tmp_path).load().step == 3
+
+
 def test_it_is_due_when_the_interval_is_over(tmp_path):
-    assert Checkpoint(tmp_path / "run" / "checkpoint", {}, 0).is_due()
-    assert not Checkpoint(tmp_path / "run" / "checkpoint", {}, 3600).is_due()
+    assert make(tmp_path, seconds=0).is_due()
+    assert not make(tmp_path, seconds=3600).is_due()
+
+
+def test_writing_takes_a_small_share_of_the_time(state, tmp_path, monkeypatch):
+    write = module.write_sealed
+
+    def slow(file, arrays):
+        time.sleep(0.05)
+        write(file, arrays)
+
+    monkeypatch.setattr(module, "write_sealed", slow)
+    checkpoint = make(tmp_path, seconds=0)
+    begun = time.monotonic()
+    saved(checkpoint, state)
+    wait_until_due(checkpoint)
+    assert time.monotonic() - begun >= 20 * 0.05

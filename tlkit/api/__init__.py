@@ -3,6 +3,7 @@
 import importlib
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 from tlkit import run as run_folder
@@ -113,6 +114,7 @@ def finetune(
     cache_size=None,
     out=None,
     resume=False,
+    allow_changed=(),
     block_ends=None,
     listener=None,
 ):
@@ -133,6 +135,8 @@ def finetune(
         cache_size: Most bytes that they may take on disk; by default a quarter of what is free.
         out: The run folder; by default a new one under `runs/`.
         resume: Continue the run in `out`; the model and the data must be the same.
+        allow_changed: What may have changed since, nevertheless: any of `"recipe"`, `"data"` (its training images) and
+            `"versions"` (of libraries and machine). The result has other bits then; `environment.json` records it.
         block_ends: For a model of your own: names of the layers whose output separates it, from the image on.
         listener: `Listener` for progress and notes.
 
@@ -143,6 +147,7 @@ def finetune(
         TlkitError: In one line, for whatever the user can mend.
     """
     from tlkit.api.job import Job
+    from tlkit.api.resuming import check_allowed
     from tlkit.models.backbones import block_ends as find_block_ends
 
     base = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, recorded=True)
@@ -169,6 +174,7 @@ def finetune(
     ends = find_block_ends(model, block_ends)
     checked = check_recipe(values, where="finetune")
     job = Job(checked, data, tuple(ends), lambda *_: model, listener or Listener(), cache_size=cache_size)
+    job = replace(job, allowed=check_allowed(allow_changed))
     return job.resolve().open(out, resume).run()
 
 
@@ -184,13 +190,15 @@ def _refuse_built(settings):
                 raise RecipeError(f"finetune: `{key}` is decided before. Give it to `{where}`, or to the command.")
 
 
-def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, budget=None, listener=None):
+def finetune_recipe(
+    recipe, source, *, out=None, resume=False, allow_changed=(), cache_size=None, budget=None, listener=None
+):
     """Do the main job from a recipe: what `tlkit finetune` and `tlkit train` call.
 
     Args:
         recipe: `Recipe`; with `data.folds`, cross-validated.
         source: As for `load_data`.
-        out, resume, cache_size, listener: As for `finetune`.
+        out, resume, allow_changed, cache_size, listener: As for `finetune`.
         budget: `tlkit.api.budgeting.Budget`: what the recipe leaves open is chosen such that the run is over in that
             time; the recipe in the run folder says what was chosen, so that it is repeated and resumed to the bit.
 
@@ -201,12 +209,14 @@ def finetune_recipe(recipe, source, *, out=None, resume=False, cache_size=None, 
         TlkitError: In one line, for whatever the user can mend; then no run folder is left behind.
     """
     from tlkit.api.folds import cross_validate
+    from tlkit.api.resuming import check_allowed
 
     if budget and resume:
         raise RecipeError("--budget: a run that is resumed follows the plan that its folder holds. Leave it out.")
     if out and not resume:
         run_folder.new_run_path(recipe.backbone.name, "", out)
-    job = _make_job(recipe, source, listener or Listener(), cache_size)
+    allowed = check_allowed(allow_changed)
+    job = replace(_make_job(recipe, source, listener or Listener(), cache_size), allowed=allowed)
     if budget:
         from tlkit.api.budgeting import plan_run
 

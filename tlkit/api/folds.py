@@ -1,5 +1,6 @@
 """Cross-validation: every image is tested once, and the model that ships is trained on all but a validation slice."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -24,11 +25,12 @@ def cross_validate(job, out, resume):
     split = split_for_deployment(job.data, job.recipe.seed)
     everything = np.arange(len(job.data))  # each image trains in some folds and is tested in one
     shipped = replace(job, data=with_split(job.data, split), pool=everything).resolve().open(out, resume)
-    if shipped.model is None:
-        return shipped.run()
-    estimate = _estimate(shipped)
-    shipped.listener.note("the model that ships: trained on all but a validation slice")
-    return shipped.run(estimate=estimate)
+    with contextlib.closing(shipped):
+        if shipped.model is None:
+            return shipped.run()
+        estimate = _estimate(shipped)
+        shipped.listener.note("the model that ships: trained on all but a validation slice")
+        return shipped.run(estimate=estimate)
 
 
 def _estimate(shipped):

@@ -38,6 +38,7 @@ def compare_on_test(setup, best, seeds):
             out = setup.path / RUNS / f"{name}-{number}"
             setup.listener.note(f"{name} settings, seed {seeded.seed}")
             where = {"out": out, "resume": True, "cache_size": setup.job.cache_size}
+            where["allow_changed"] = setup.job.allowed
             finetune_recipe(seeded, setup.source, **where, listener=setup.listener)
             folders.append(out)
     comparison = compare(folders).as_dict()

@@ -2,10 +2,9 @@
 
 import math
 import shlex
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tlkit import run as run_folder
@@ -16,16 +15,25 @@ from tlkit.api.deployable import Deployable, describe_inputs
 from tlkit.api.parts import class_counts, make_training, refuse_idle, refuse_no_training
 from tlkit.api.precision import choose_precision
 from tlkit.api.report import report_job
+from tlkit.api.resuming import (
+    DATA,
+    RECIPE,
+    changed_versions,
+    deciding,
+    record_changes,
+    record_data,
+    recorded_changes,
+    take_up,
+)
 from tlkit.api.scoring import primary_key, score_splits
 from tlkit.api.words import describe_monitor
 from tlkit.catalog import BUILDABLE
-from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
-from tlkit.data.labels import label_texts
 from tlkit.delivery.predict import Run
-from tlkit.errors import RecipeError, RunError, Stopped, Terminated
+from tlkit.errors import RecipeError, Stopped, Terminated
+from tlkit.lock import FILE as LOCK_FILE
+from tlkit.lock import Lock
 from tlkit.progress import Listener
-from tlkit.recipe import read_recipe
 from tlkit.recipe_keys import Recipe
 from tlkit.training import rules
 from tlkit.training.schedule import describe_stage
@@ -50,6 +58,10 @@ class Job:
         resume_path: What a user gives to `--resume`: the run's folder, or that of the run or search it is part of.
         command: Which command that is.
         budget: `tlkit.api.budgeting.Planned`, for a run whose time is limited.
+        allowed: Those of `tlkit.run.CHANGES` that may have changed where a run is taken up again.
+        changes: What has, see `tlkit.api.resuming.TakenUp`.
+        patience: Seconds for which another process is waited for that works on the run and may be about to end.
+        lock: The `Lock` on the run folder, once `open` has it; `close` lets it go.
     """
 
     recipe: Recipe
@@ -67,6 +79,10 @@ class Job:
     resume_path: Path | None = None
     command: str = "finetune"
     budget: object = None
+    allowed: frozenset = frozenset()
+    changes: dict = field(default_factory=dict)
+    patience: float = 0.0
+    lock: object = None
 
     def resolve(self):
         """Return the job with every automatic choice made, so that its recipe repeats it wherever it is read.
@@ -126,26 +142,46 @@ class Job:
         Raises:
             RunError: If the folder is in use for something else, can't be written, or its recipe or data differ.
         """
-        recipe = self.recipe
         exists = resume and out and (Path(out) / run_folder.RECIPE).is_file()
         if exists:
             path = Path(out)
-            recipe = _recorded_choices(path, recipe, self.data)
+            recipe, data, changes = take_up(path, self.recipe, self.data, self.allowed)
         else:
-            path = run_folder.new_run_path(recipe.backbone.name, Path(self.data.source).stem, out)
+            path = run_folder.new_run_path(self.recipe.backbone.name, Path(self.data.source).stem, out)
+            recipe, data, changes = self.recipe, self.data, {}
+        job = replace(self, path=path, recipe=recipe, data=data, changes=changes, model=None, lock=None)
         if run_folder.is_complete(path):
-            return replace(self, path=path, recipe=recipe, model=None)
-        model = self.make_model(recipe, self.data.tasks)
-        refuse_no_training(self, recipe, model)
-        recipe = choose_precision(self, recipe, model)
+            return job
+        if exists:
+            job = replace(job, lock=Lock(path / LOCK_FILE, "this run", self.patience))
+        try:
+            return job._prepared(exists)
+        except BaseException:
+            job.close()
+            raise
+
+    def _prepared(self, exists):
+        """Return the job with its model, its folder made or found to be of the same engine, and its choices made."""
+        model = self.make_model(self.recipe, self.data.tasks)
+        changes, lock = dict(self.changes), self.lock
+        if exists and (versions := changed_versions(self.path, _environment(self), self.allowed)):
+            changes["versions"] = versions
+        refuse_no_training(self, self.recipe, model)
+        recipe = choose_precision(self, self.recipe, model)
         recipe, plan, store = choose_cache(self, recipe, model)
         if exists:
-            for leftover in path.rglob(".*.tmp*"):  # of a write that was killed
+            for leftover in self.path.rglob(".*.tmp*"):  # of a write that was killed
                 leftover.unlink(missing_ok=True)
         else:
-            _make_folder(path, recipe, self.data, self.budget)
-        opened = {"path": path, "model": model, "recipe": recipe, "plan": plan, "store": store}
-        return replace(self, **opened, resume_path=self.resume_path or path)
+            _make_folder(self.path, recipe, self.data, self.budget)
+            lock = Lock(self.path / LOCK_FILE, "this run")
+        opened = {"model": model, "recipe": recipe, "plan": plan, "store": store, "changes": changes, "lock": lock}
+        return replace(self, **opened, resume_path=self.resume_path or self.path)
+
+    def close(self):
+        """Let other processes have the run."""
+        if self.lock:
+            self.lock.release()
 
     def run(self, estimate=None):
         """Train, evaluate and write all that a run folder holds, from wherever its checkpoint says; return the `Run`.
@@ -168,6 +204,8 @@ class Job:
                 _execute(self, estimate)
             except (KeyboardInterrupt, Terminated) as interruption:
                 raise Stopped.after(interruption, self.resume_command) from None
+            finally:
+                self.close()
         run = Run(self.path)
         run.data = self.data
         return run
@@ -211,12 +249,9 @@ class Job:
 
 def _make_folder(path, recipe, data, budget):
     with run_folder.made_whole(path) as begun:
-        described = describe_data(data)
         if budget:
             run_folder.write_json(begun / run_folder.PLAN, budget.plan)
-            described |= budget.audit
-        run_folder.write_json(begun / run_folder.DATA, described)
-        _write_splits(begun / run_folder.SPLITS, data)
+        record_data(begun, data, budget.audit if budget else {})
         run_folder.write_text(begun / run_folder.RECIPE, recipe.to_toml())
 
 
@@ -245,20 +280,23 @@ def _execute(job, estimate):
     run_folder.write_json(job.path / run_folder.METRICS, metrics)
     report_job(job)
     write_outcome(job, state)
-    checkpoint = job.path / run_folder.CHECKPOINT
-    (checkpoint / run_folder.CHECKPOINT_FILE).unlink(missing_ok=True)  # from here on the run is complete
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    run_folder.remove_checkpoint(job.path)
 
 
 def _record_environment(job):
     """Make the engine repeatable, and write what it is."""
-    from tlkit.training.repeatable import describe_device, make_repeatable
+    from tlkit.training.repeatable import make_repeatable
 
     make_repeatable(job.recipe.seed)
-    device, threads = describe_device()
     if not (job.path / run_folder.ENVIRONMENT).exists():
-        environment = run_folder.describe_environment(job.recipe.seed, threads) | {"device": device}
-        run_folder.write_json(job.path / run_folder.ENVIRONMENT, environment)
+        run_folder.write_json(job.path / run_folder.ENVIRONMENT, _environment(job))
+
+
+def _environment(job):
+    from tlkit.training.repeatable import describe_device
+
+    device, threads = describe_device()
+    return run_folder.describe_environment(job.recipe.seed, threads) | {"device": device}
 
 
 def _train(job):
@@ -269,18 +307,20 @@ def _train(job):
 
     recipe, data, training = job.recipe, job.data, make_training(job)
     identity = {
-        "recipe": _deciding(recipe).to_toml(),
-        "data": data.fingerprint,
+        RECIPE: deciding(recipe).to_toml(),
+        DATA: data.fingerprint,
         "initial weights": weights_hash(job.model),
     }
     seconds = recipe.training.checkpoint_seconds
     until = job.budget.train_until if job.budget else math.inf
     deadline = Deadline(until, lambda stages: _record_end(job, stages))
     whole = job.resume_path == job.path  # no fold, no trial
-    checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command)
+    allowed = job.allowed | recorded_changes(job.path)
+    checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command, allowed)
     recorder = _Recorder(job.path)
-    with deferred_signals() as stop:
-        state = checkpoint.load() or TrainingState()
+    with deferred_signals() as stop, checkpoint:
+        state = checkpoint.load(job.listener.note) or TrainingState()
+        _heed_changes(job, training, state, checkpoint.changed)
         job.listener.training_resumed(state.probe, state.history)
         training.run(
             state,
@@ -296,6 +336,23 @@ def _train(job):
         job.path / run_folder.SELECTION, {"shipped": _choice(state.best), "contests": state.selection}
     )
     return state, training
+
+
+def _heed_changes(job, training, state, of_checkpoint):
+    """Refuse a state that doesn't fit what has changed in a run since it was saved; else record the changes."""
+    if not (job.changes or of_checkpoint):
+        return
+    training.refuse_another(state)
+    if of_checkpoint:
+        state.begin_epoch_anew()  # its batches are others now
+    at = {"stage": state.stage, "epoch": state.epoch, "step": state.step}
+    record_changes(job.path, _environment(job), job.changes, at)
+    if DATA in job.changes:
+        record_data(job.path, job.data)
+    if RECIPE in job.changes:
+        run_folder.write_text(job.path / run_folder.RECIPE, job.recipe.to_toml())
+    for what in job.changes:
+        job.listener.note(f"the run's {what} changed, as allowed: it doesn't end with the bits that it would have had")
 
 
 def _record_end(job, stages):
@@ -330,51 +387,3 @@ class _Recorder:
 
         columns = list(state.history[0]) if state.history else HISTORY_COLUMNS
         run_folder.write_csv(self._path, columns, [[row[column] for column in columns] for row in state.history])
-
-
-def _write_splits(path, data):
-    columns = [label_texts(task, data.labels[name]) for name, task in data.tasks.items()]
-    rows = zip(data.paths, data.split.tolist(), data.sha256, *columns, strict=True)
-    run_folder.write_csv(path, ["path", "split", "sha256", *data.tasks], rows)
-
-
-def _recorded_choices(path, recipe, data):
-    """Return the recipe with what a run that exists has chosen; refuse another recipe, or other data."""
-    recorded = read_recipe(path / run_folder.RECIPE, recorded=True)
-    recipe = _with_measured(recipe, recorded)
-    differing = _differing_keys(_deciding(recorded).model_dump(), _deciding(recipe).model_dump())
-    if differing:
-        raise RunError(
-            f"{path}: this run's recipe differs in {', '.join(differing)}. "
-            "Give --resume with --out alone, or choose another --out."
-        )
-    if run_folder.read_json(path / run_folder.DATA).get("fingerprint") != data.fingerprint:
-        raise RunError(f"{path}: the data changed since this run began. Put it back, or start a new run.")
-    if recipe.training.cache != "auto":
-        recorded.training.cache = recipe.training.cache
-    return recorded
-
-
-def _deciding(recipe):
-    """Return a recipe without what is no part of what was asked for: where features lie, where time was up."""
-    recipe = recipe.model_copy(deep=True)
-    recipe.training.cache = "auto"
-    if not isinstance(recipe.stages, str):
-        recipe.stages = [stage.model_copy(update={"stop_after": "never"}) for stage in recipe.stages]
-    return recipe
-
-
-def _with_measured(recipe, recorded):
-    """Return a recipe with what a run has measured, where the recipe leaves that open."""
-    if recipe.training.precision != "auto":
-        return recipe
-    recipe = recipe.model_copy(deep=True)
-    recipe.training.precision = recorded.training.precision
-    return recipe
-
-
-def _differing_keys(one, other, prefix=""):
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = list(dict.fromkeys([*one, *other]))
-        return [found for key in keys for found in _differing_keys(one.get(key), other.get(key), f"{prefix}.{key}")]
-    return [] if one == other else [prefix.removeprefix(".")]

@@ -129,7 +129,7 @@ def judge(recipe, data, environment, history, weights, metrics, predictions):
 def _recipe_of(path, head):
     if path.parent.name == run_folder.FOLDS and (path.parent.parent / run_folder.RECIPE).is_file():
         raise RunError(f"{path}: is a fold. Reproduce the whole run: `tlkit reproduce {path.parent.parent}`.")
-    recipe = read_recipe(path / run_folder.RECIPE).model_copy(deep=True)
+    recipe = read_recipe(path / run_folder.RECIPE, recorded=True).model_copy(deep=True)
     if recipe.head.custom and ":" not in (head or recipe.head.custom):
         raise RunError(
             f"{path}: the model is of the user's own making, so its folder can't repeat it. Train from Python."

@@ -1,5 +1,6 @@
 """Trials of a search: each a run folder, trained on the training images and judged on the validation images."""
 
+import contextlib
 import math
 import shutil
 import time
@@ -13,6 +14,7 @@ from tlkit import run as run_folder
 from tlkit.api import _make_job
 from tlkit.api.calibrating import make_chain, predict_split
 from tlkit.api.deployable import write_model
+from tlkit.api.resuming import VERSIONS
 from tlkit.data.index import fold_splits, subset, with_split
 from tlkit.data.tta import find_views
 from tlkit.progress import Listener
@@ -21,6 +23,7 @@ from tlkit.search.trials import DONE, FAILED, PRUNED, Answer, is_hopeless
 
 TRIALS, OWN, ERROR = "trials", "own", "error.txt"
 FOLDS = 5  # of the nested cross-validation
+PATIENCE = 10.0  # seconds that a worker of a search that was killed may take to end
 
 
 def with_settings(recipe, settings, epochs=None):
@@ -94,7 +97,16 @@ class Bench:
         self._base, self._path = base, path
         data = division.of(job.data, base.seed)
         pool = np.arange(len(data)) if division.shared else None
-        self._job = replace(job, data=data, pool=pool, resume_path=path, command="tune", listener=Listener())
+        self._job = replace(
+            job,
+            data=data,
+            pool=pool,
+            resume_path=path,
+            command="tune",
+            listener=Listener(),
+            allowed=frozenset({VERSIONS}),  # the search heeds them; workers may have another number of threads
+            patience=PATIENCE,
+        )
         self._by_loss = base.training.monitor == "loss"
         self._ships = division.fold is None  # a fold's models serve its figures only
 
@@ -113,10 +125,10 @@ class Bench:
         try:
             recipe = with_settings(self._base, proposal.settings, proposal.epochs)
             curve.epochs = sum(stage.trained_epochs for stage in recipe.stages)
-            job = self._open(recipe, proposal.number, path, curve)
-            score, status, reason = self._score(job.run_trial()), DONE, ""
-            if self._ships and score > max((other[-1] for other in known if other), default=-math.inf):
-                write_model(job)
+            with contextlib.closing(self._open(recipe, proposal.number, path, curve)) as job:
+                score, status, reason = self._score(job.run_trial()), DONE, ""
+                if self._ships and score > max((other[-1] for other in known if other), default=-math.inf):
+                    write_model(job)
         except _Hopeless:
             score, status, reason = curve.best[-1], PRUNED, f"below the median after epoch {len(curve.best)}"
         except Exception as error:  # whatever a trial's settings bring about ends that trial, not the search
@@ -130,10 +142,10 @@ class Bench:
         path = self._path / TRIALS / OWN
         lacks_model = self._ships and not (self._path / run_folder.MODEL).is_file()
         if lacks_model or not (path / run_folder.METRICS).is_file():
-            job = self._open(recipe.model_copy(deep=True), 0, path, Listener())
-            job.run_trial()
-            if lacks_model:
-                write_model(job)
+            with contextlib.closing(self._open(recipe.model_copy(deep=True), 0, path, Listener())) as job:
+                job.run_trial()
+                if lacks_model:
+                    write_model(job)
         self._take_model(path)
         self._clear(path)
         return self._score(run_folder.read_json(path / run_folder.METRICS)["val"])
@@ -159,10 +171,10 @@ class Bench:
             Dict of `"val"` and `"test"` to dict of task to float32 `(images, outputs)`.
         """
         path = self._path / name
-        job = self._open(recipe.model_copy(deep=True), number, path, Listener())
-        job.run_trial()
-        chain, sets = make_chain(job, None), {"none": find_views("none")}
-        found = {split: predict_split(job, chain, split, sets)["none"] for split in ("val", "test")}
+        with contextlib.closing(self._open(recipe.model_copy(deep=True), number, path, Listener())) as job:
+            job.run_trial()
+            chain, sets = make_chain(job, None), {"none": find_views("none")}
+            found = {split: predict_split(job, chain, split, sets)["none"] for split in ("val", "test")}
         self._clear(path)
         return found
 

@@ -9,6 +9,7 @@ from tlkit import run as run_folder
 from tlkit.api import _make_job
 from tlkit.api.budgeting import Budget
 from tlkit.api.gain import compare_on_test, nested_gain
+from tlkit.api.resuming import VERSIONS, changed_versions, check_allowed, record_changes
 from tlkit.api.search_time import SearchTime
 from tlkit.api.searching import JOURNAL, Setup, work
 from tlkit.api.trials import FOLDS, Division, try_settings, with_memory, with_settings
@@ -58,6 +59,7 @@ def tune(
     nested=None,
     out=None,
     resume=False,
+    allow_changed=(),
     cache_size=None,
     listener=None,
 ):
@@ -87,6 +89,8 @@ def tune(
             says what tuning is worth on images that it has not chosen by; by default if they are fewer than 500.
         out: The search's folder; by default a new one under `runs/`.
         resume: Go on with the search in `out`; whatever it has done is not done again.
+        allow_changed: `["versions"]` to go on with other versions of libraries or another machine than it began with,
+            which its `environment.json` records. Trials of other recipes or data couldn't be compared.
         cache_size: Most bytes that features may take on disk.
         listener: `Listener` for progress and notes; with several workers one that can be pickled.
 
@@ -101,9 +105,11 @@ def tune(
         raise RecipeError(f"tune: expected an oracle of {', '.join(ORACLES)} and a space of {', '.join(SPACES)}.")
     if recipe.data.folds:
         raise RecipeError("`data.folds`: a search has one validation split. Leave it out.")
+    if check_allowed(allow_changed) - {VERSIONS}:
+        raise RecipeError(f"--allow-changed: a search can go on with other {VERSIONS} only. Start a new one.")
     budget = Budget(budget) if isinstance(budget, int | float) else budget
     trials = trials or (MOST_TRIALS if budget else TRIALS)
-    job = _make_job(recipe, source, listener, cache_size)
+    job = replace(_make_job(recipe, source, listener, cache_size), allowed=frozenset(allow_changed))
     base = _with_one_stage(job, "head" if space == "head" and not recipe.tune else "auto")
     ranges = _ranges(recipe, base, job, space, oracle)
     check_space(ranges, partial(try_settings, job, base))
@@ -114,6 +120,7 @@ def tune(
     listener.engine_needed()
     journal = Journal(path / JOURNAL)
     try:
+        _heed_versions(path, recipe.seed, job.allowed)
         job = with_memory(job)
         setup = Setup(job, _without_ranges(recipe), base, source, oracle, ranges, trials, workers, path, listener)
         search = setup.trials(journal)
@@ -201,6 +208,18 @@ def _open_folder(recipe, job, out, resume, settings):
             "--out."
         )
     return path
+
+
+def _heed_versions(path, seed, allowed):
+    """Record the engine and the machine that a search begins with; refuse others later on, or record them, too."""
+    from tlkit.training.repeatable import describe_device
+
+    device, threads = describe_device()
+    now = run_folder.describe_environment(seed, threads) | {"device": device}
+    if not (path / run_folder.ENVIRONMENT).exists():
+        run_folder.write_json(path / run_folder.ENVIRONMENT, now)
+    elif changed := changed_versions(path, now, allowed):
+        record_changes(path, now, {VERSIONS: changed}, {})
 
 
 def _finish(setup, search, own, timing):

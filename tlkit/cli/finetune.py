@@ -30,6 +30,7 @@ def finetune(
     budget,
     out,
     resume,
+    allow_changed,
 ):
     """Make the best classifier from a folder of images.
 
@@ -48,4 +49,4 @@ def finetune(
     }
     fixed = (backbone, weights, recipe, head, *(key for key in overrides if key.startswith(("backbone.", "head."))))
     limit = budget_of(budget, choose_backbone=not any(fixed))
-    run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size, limit)
+    run_and_report(recipe, settings, overrides, tasks, data, out, resume, allow_changed, cache_size, limit)

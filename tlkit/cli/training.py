@@ -39,6 +39,12 @@ _SETTING_OPTIONS = (
 _OUT_OPTIONS = (
     click.option("--out", metavar="DIR", help="The run folder. Default: a new one under runs/."),
     click.option("--resume", is_flag=True, help="Continue the run in --out exactly where it was stopped or killed."),
+    click.option(
+        "--allow-changed",
+        multiple=True,
+        type=click.Choice(run_folder.CHANGES),
+        help="With --resume: go on although that has changed, which environment.json records; again for another.",
+    ),
 )
 
 
@@ -58,13 +64,15 @@ def setting_options(command):
 
 
 def out_options(command):
-    """Add `--out` and `--resume`."""
+    """Add `--out`, `--resume` and `--allow-changed`."""
     for option in reversed(_OUT_OPTIONS):
         command = option(command)
     return command
 
 
-def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_size=None, budget=None):
+def run_and_report(
+    recipe, settings, overrides, tasks, data, out, resume, allow_changed=(), cache_size=None, budget=None
+):
     """Start or continue a run and print its result.
 
     Args:
@@ -73,7 +81,7 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_
         overrides: The `--set` texts; they win over `settings`.
         tasks: The `--task` texts.
         data: The images, or None to take the resumed run's.
-        out, resume, cache_size: As the options of the same names.
+        out, resume, allow_changed, cache_size: As the options of the same names.
         budget: `tlkit.api.budgeting.Budget`, or None.
     """
     from tlkit.cli.screen import Screen
@@ -83,6 +91,7 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_
     given = {key: value for key, value in settings.items() if value is not None}
     if tasks:
         given["tasks"] = parse_tasks(tasks)
+    refuse_alone(allow_changed, resume)
     if resume and not out:
         raise RunError("--resume: say which run with --out, the folder that the run named when it started.")
     if resume and not data:
@@ -94,9 +103,15 @@ def run_and_report(recipe, settings, overrides, tasks, data, out, resume, cache_
     with Screen() as screen:
         from tlkit.api import finetune_recipe
 
-        where = {"out": out, "resume": resume, "cache_size": limit}
+        where = {"out": out, "resume": resume, "allow_changed": allow_changed, "cache_size": limit}
         run = finetune_recipe(checked, data, **where, budget=budget, listener=screen)
     print_result(run)
+
+
+def refuse_alone(allow_changed, resume):
+    """Refuse `--allow-changed` without `--resume`."""
+    if allow_changed and not resume:
+        raise RecipeError("--allow-changed: it says what a run may go on with. Give --resume, too, or leave it out.")
 
 
 def budget_of(text, choose_backbone=False):

@@ -2,7 +2,15 @@
 
 import click
 
-from tlkit.cli.training import budget_of, data_option, head_option, out_options, parse_tasks, setting_options
+from tlkit.cli.training import (
+    budget_of,
+    data_option,
+    head_option,
+    out_options,
+    parse_tasks,
+    refuse_alone,
+    setting_options,
+)
 from tlkit.errors import DataError, RecipeError, RunError
 from tlkit.recipe import DEFAULT_RECIPE, read_recipe
 from tlkit.training.sizes import parse_size
@@ -62,6 +70,7 @@ def tune(
     head,
     out,
     resume,
+    allow_changed,
 ):
     """Search for settings that validate better than the recipe's; test images decide at the end whether they are.
 
@@ -82,12 +91,14 @@ def tune(
         how["budget"] = budget_of(budget)
     if folds:
         raise RecipeError("--folds: a search has one validation split. Leave it out.")
+    refuse_alone(allow_changed, resume)
     if resume:
         if not out:
             raise RunError("--resume: say which search with --out, the folder that it named when it started.")
         if data or recipe or overrides or given or how:
             raise RecipeError(
-                "--resume: everything is known from --out; leave out all else but --workers, --cache-size and --head."
+                "--resume: everything is known from --out; leave out all else but --workers, --cache-size, --head and "
+                "--allow-changed."
             )
     elif not data:
         raise DataError("--data: missing. Give a folder of images, or a CSV file.")
@@ -102,7 +113,7 @@ def tune(
         given |= {"head.custom": head} if head else {}
         checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
     with Screen() as screen:
-        where = {"out": out, "resume": resume, "cache_size": limit}
+        where = {"out": out, "resume": resume, "allow_changed": allow_changed, "cache_size": limit}
         _print(tune_recipe(checked, data, **how, workers=workers, **where, listener=screen))
 
 

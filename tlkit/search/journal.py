@@ -1,11 +1,10 @@
 """What a search has asked and been told, line by line: all that it takes to go on after a kill."""
 
-import fcntl
 import json
 import os
-import weakref
 
 from tlkit.errors import RunError
+from tlkit.lock import Lock
 
 
 class Journal:
@@ -23,14 +22,13 @@ class Journal:
 
     def __init__(self, path):
         self._path, self.lines = path, []
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
-        self.close = weakref.finalize(self, os.close, lock)  # lets others have the search
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system frees it when this process ends
-        except OSError:
-            raise RunError(f"{path.parent}: another process works on this search. Wait for it, or stop it.") from None
+        self._lock = Lock(path.with_suffix(".lock"), "this search")
         if path.exists():
             self._read()
+
+    def close(self):
+        """Let others have the search."""
+        self._lock.release()
 
     def append(self, **line):
         """Add a line, and wait until it is on disk."""

@@ -13,7 +13,7 @@ from tlkit.models.chain import Chain
 from tlkit.models.resized import resized
 from tlkit.recipe_keys import Stage
 from tlkit.training.average import BestEpochs
-from tlkit.training.checkpoint import TrainingState
+from tlkit.training.checkpoint import TrainingState, refuse_unfit, restore
 from tlkit.training.clock import Deadline, StageClock
 from tlkit.training.floor import fit_floor
 from tlkit.training.interrupt import StopRequest
@@ -88,19 +88,35 @@ class Training:
                     self._take(state, trainer)
                     checkpoint.save(state)
                 if stop.signal:
+                    checkpoint.wait()
                     raise Stopped(stop.signal, checkpoint.resume_command)
                 self._heed(deadline, state)
                 if state.epoch >= self.stages[state.stage].trained_epochs:
                     break
             listener.stage_finished()
             self._finish_stage(state, trainer, listener)
-        assign(self._tracked(len(self.stages) - 1, self.model), state.best_variables)
+        restore(self._tracked(len(self.stages) - 1, self.model), state.best_variables)
         depth = unfrozen_blocks(self.stages[-1], self.ends) if self.stages else 0
         freeze(self.model, self.ends, depth, batch_norm=self.craft.norm_policy)
         state.variables, state.optimizer = [], []
         checkpoint.save(state)
+        checkpoint.wait()
         if stop.signal:
             raise Stopped(stop.signal, checkpoint.resume_command)
+
+    def refuse_another(self, state):
+        """Refuse a state of other stages or of another model, as a checkpoint may hold after the recipe changed.
+
+        Raises:
+            RunError: If it can't be trained on from.
+        """
+        number = min(state.stage, len(self.stages) - 1)
+        tracked = self._tracked(number, self.model)
+        if state.best_variables:
+            refuse_unfit(tracked, state.best_variables)
+        if state.variables:
+            trainer = self._trainer(self._model_of(number), self.stages[number], state)
+            refuse_unfit([*tracked, *trainer.state_variables], [*state.variables, *state.optimizer])
 
     def range_test(self, steps, listener):
         """Do the learning-rate range test of the only stage, from where it would begin; the model is trained in place.
@@ -123,6 +139,7 @@ class Training:
                 state.pass_seconds += seconds
                 if stop.signal:
                     checkpoint.save(state)
+                    checkpoint.wait()
                     raise Stopped(stop.signal, checkpoint.resume_command)
             trainer = self._trainer(self.model, Stage(unfreeze=0, epochs=1, learning_rate=1.0), state)
             weights = self.craft.class_weights
@@ -172,15 +189,15 @@ class Training:
         """Build the stage's trainer and put the state into it: a resumed one, or the best epoch so far."""
         resuming = bool(state.variables)
         if state.best_variables:
-            assign(self._tracked(state.stage, self.model), state.best_variables)
+            restore(self._tracked(state.stage, self.model), state.best_variables)
         model = self._model_of(state.stage)
         if model is not self.model:
             assign(model.variables, values_of(self.model.variables))
         if resuming:
-            assign(self._tracked(state.stage, model), state.variables)
+            restore(self._tracked(state.stage, model), state.variables)
         trainer = self._trainer(model, self.stages[state.stage], state)
         if resuming:
-            assign(trainer.state_variables, state.optimizer)
+            restore(trainer.state_variables, state.optimizer)
         self.chain = Chain(self.model, self.ends, self.tasks, self.features.batch_size, known=self.chain)
         (position, _), *later = self._cuts_from(state.stage)
         if model is self.model:
@@ -297,7 +314,7 @@ class Training:
 
     def _advance(self, state):
         """Put the best so far into the model, and turn to the next stage."""
-        assign(self._tracked(state.stage, self.model), state.best_variables)
+        restore(self._tracked(state.stage, self.model), state.best_variables)
         state.stage, state.epoch, state.step, state.stale_epochs = state.stage + 1, 0, 0, 0
         state.loss_sum, state.score_sum, state.seen = 0.0, 0.0, 0
         state.stage_best, state.stage_best_variables, state.stage_best_figures = None, [], []
