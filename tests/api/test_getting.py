@@ -332,6 +332,7 @@ def test_a_list_that_is_cut_short_is_one_line(served, tlkit, tmp_path):
     status, _, err = tlkit("datasets", "get", "cifar10")
     assert status == 2
     assert "isn't laid out as its card says" in err
+    assert "kept in cifar10.part; by hand: The binary version" in err
     assert not (tmp_path / "cifar10").exists()
 
 

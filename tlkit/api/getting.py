@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -139,8 +139,9 @@ def _downloads_folder(folder):
 def _tidy(downloads):
     """Remove what a failed call has unpacked, and the folder itself where nothing waits in it for another call."""
     shutil.rmtree(downloads / UNPACKED, ignore_errors=True)
-    if [path.name for path in downloads.iterdir()] == [MARK]:
-        shutil.rmtree(downloads, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        if [path.name for path in downloads.iterdir()] == [MARK]:
+            shutil.rmtree(downloads)
 
 
 def _lay_out(card, files, unpacked, folder, listener):
@@ -154,15 +155,19 @@ def _lay_out(card, files, unpacked, folder, listener):
             unpack(file, unpacked)
         else:
             shutil.copyfile(file, unpacked / file.name)
-    if "build" in card["get"]:
-        from tlkit.data.public import build
+    try:
+        if "build" in card["get"]:
+            from tlkit.data.public import build
 
-        build(card["get"]["build"], unpacked)
-    got = _count(card, unpacked, fresh=True)
+            build(card["get"]["build"], unpacked)
+        got = _count(card, unpacked, fresh=True)
+    except DataError as error:
+        by_hand = " ".join(card["layout"].split())
+        raise DataError(f"{error} What was downloaded is kept in {unpacked.parent}; by hand: {by_hand}") from None
     text = json.dumps(_record(card, unpacked), indent=2, ensure_ascii=False)
     (unpacked / RECORD).write_text(text + "\n", "utf-8", newline="\n")
     unpacked.replace(folder)
-    return Got(card["name"], folder / card["get"]["data"], got.images, got.classes, got.splits, fresh=True)
+    return replace(got, data=folder / card["get"]["data"])
 
 
 def _count(card, folder, fresh):
