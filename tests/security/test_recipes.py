@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from tlkit.api import finetune_recipe
+from tlkit.api import find_head
 from tlkit.data.augment import training_view
 from tlkit.data.tta import find_views
 from tlkit.errors import RecipeError, TlkitError, did_you_mean, printable
 from tlkit.recipe import check_recipe, read_recipe
-from tlkit.toml import parse_toml
+from tlkit.toml import MAX_DOTS, parse_toml
 
 HEAD = '[head]\ncustom = "planted:head"\ninit = "random"\n'
 PLANTED = "import pathlib\npathlib.Path('planted').touch()\ndef head(features):\n    return features\n"
@@ -57,8 +57,7 @@ def test_a_head_that_the_user_names_is_run(planted):
     for given in ({"overrides": ["head.custom=planted:head"]}, {"settings": {"head.custom": "planted:head"}}):
         recipe = read_recipe("theirs.toml", **given)
         assert recipe.head.custom == "planted:head"
-    with pytest.raises(TlkitError, match="no such file or folder"):
-        finetune_recipe(recipe, "photos")
+    assert find_head(recipe.head.custom)("features") == "features"
     assert (planted / "planted").exists()
 
 
@@ -101,13 +100,13 @@ def test_hostile_toml_is_refused_within_ten_seconds(tmp_path, document):
 
 def test_the_slowest_documents_within_bounds_take_seconds():
     for document in (
-        "\n".join(f"k{number}." + "a." * 499 + "a = 1" for number in range(60)),
-        "[x" + ".a" * 499 + "]\n" + "".join(f"k{number}=1\n" for number in range(7000)),
+        "\n".join(f"k{number}." + "a." * 199 + "a = 1" for number in range(150)),
+        "[x" + ".a" * MAX_DOTS + "]\n" + "".join(f"k{number}=1\n" for number in range(7000)),
     ):
         began = time.process_time()
         with pytest.raises(RecipeError, match="nested more than 20 deep"):
             parse_toml(document)
-        assert time.process_time() - began < 10
+        assert time.process_time() - began < 5
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe of Unix")
@@ -140,7 +139,6 @@ def test_names_that_no_file_can_have(read, name):
         "stages." + "9" * 5000 + ".epochs=1",
         "stages.².epochs=1",
         "a." * 2000 + "b=1",
-        "data.augment=" + "[" * 3000,
     ],
 )
 def test_numbers_and_keys_out_of_bounds(override):
@@ -161,6 +159,7 @@ HOSTILE_OPS = {
     "grid": {"op": "GridDistortion", "num_steps": 10**5},
     "infinite": {"op": "PCANoise", "std": float("inf")},
     "digits": {"op": "Blur", "blur_limit": 2**62},
+    "no size": {"op": "RandomSquare", "image_size": [32]},  # found by tests/fuzz/augment_ops.py
 }
 
 
