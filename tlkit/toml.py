@@ -6,7 +6,7 @@ from pathlib import Path
 from tlkit.errors import RecipeError
 
 MAX_BYTES = 2**16
-MAX_DOTS = 500  # in a line: what tomllib takes grows with the square of a key's parts
+MAX_DOTS = 200  # in a line: what tomllib takes grows with the square of a key's parts
 MAX_DEPTH = 20  # of tables and lists in one another
 MAX_NUMBER = 2**63
 

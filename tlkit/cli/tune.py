@@ -103,15 +103,15 @@ def tune(
     elif not data:
         raise DataError("--data: missing. Give a folder of images, or a CSV file.")
     limit = None if cache_size is None else parse_size(cache_size)
+    if not resume:
+        given |= {"head.custom": head} if head else {}
+        checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
     from tlkit.api.tuning import recorded_settings
     from tlkit.api.tuning import tune as tune_recipe
     from tlkit.cli.screen import Screen
 
     if resume:
         checked, data, how = recorded_settings(out, head)
-    else:
-        given |= {"head.custom": head} if head else {}
-        checked = read_recipe(recipe or DEFAULT_RECIPE, overrides, given)
     with Screen() as screen:
         where = {"out": out, "resume": resume, "allow_changed": allow_changed, "cache_size": limit}
         _print(tune_recipe(checked, data, **how, workers=workers, **where, listener=screen))

@@ -180,12 +180,13 @@ def _make_op(position, op, image_size):
 
 def _try_op(position, op, image_size):
     """Refuse an op that can't turn a uint8 image into another, such as one that needs masks or makes floats."""
-    made = _make_op(position, op, image_size)
-    if op["op"] in OWN_OPS:
-        return
-    made.p = 1.0
+    made, image = _make_op(position, op, image_size), np.full((image_size, image_size, 3), PADDING, np.uint8)
     try:
-        result = made(image=np.full((image_size, image_size, 3), PADDING, np.uint8))["image"]
+        if op["op"] in OWN_OPS:
+            result = made(image, np.random.default_rng(0))
+        else:
+            made.p = 1.0
+            result = made(image=image)["image"]
     except Exception as error:  # whatever an op raises for want of what it needs
         raise RecipeError(f"`augment.{position}`: {op['op']} can't be used on images alone: {_reason(error)}") from None
     if getattr(result, "dtype", None) != np.uint8 or result.ndim != 3 or result.shape[2] != 3:

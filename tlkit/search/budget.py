@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from tlkit.data.tta import find_views
-from tlkit.errors import TlkitError
+from tlkit.errors import TlkitError, shown
 from tlkit.training import rules
 
 UNITS = {"h": 3600, "m": 60, "s": 1}
@@ -34,10 +34,10 @@ def parse_duration(text):
     """
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
     if not parts or not any(parts.groups()):
-        raise TlkitError(f"--budget: expected a time such as 90s, 10m or 1h30m. Received: {text!r}")
+        raise TlkitError(f"--budget: expected a time such as 90s, 10m or 1h30m. Received: {shown(text)}")
     seconds = sum(float(part) * unit for part, unit in zip(parts.groups(), UNITS.values(), strict=True) if part)
     if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
-        raise TlkitError(f"--budget: expected {LEAST_SECONDS}s to {MOST_SECONDS // 3600}h. Received: {text!r}")
+        raise TlkitError(f"--budget: expected {LEAST_SECONDS}s to {MOST_SECONDS // 3600}h. Received: {shown(text)}")
     return seconds
 
 

@@ -5,9 +5,10 @@ import shutil
 from decimal import Decimal
 from pathlib import Path
 
-from tlkit.errors import TlkitError
+from tlkit.errors import TlkitError, shown
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+MOST = 2**63 - 1  # bytes, that any disk or integer holds
 
 
 def parse_size(text):
@@ -16,12 +17,12 @@ def parse_size(text):
     Raises:
         TlkitError: If it isn't a size. A kB is 1000 bytes, as disks are sold.
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)B?\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGT]?)B?\s*", str(text), re.IGNORECASE)
     if match is None:
         raise TlkitError(
-            f"--cache-size: expected bytes, or a number with KB, MB, GB or TB, such as 20GB. Received: {text!r}"
+            f"--cache-size: expected bytes, or a number with KB, MB, GB or TB, such as 20GB. Received: {shown(text)}"
         )
-    return int(Decimal(match[1]) * UNITS[match[2].upper()])
+    return min(MOST, int(Decimal(match[1]) * UNITS[match[2].upper()]))
 
 
 def format_size(size):
