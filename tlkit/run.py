@@ -15,7 +15,8 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from tlkit.errors import RunError, did_you_mean
+from tlkit.errors import RunError, TlkitError, did_you_mean
+from tlkit.files import LARGEST_TEXT, read_plain
 
 RECIPE = "recipe.toml"
 ENVIRONMENT = "environment.json"
@@ -36,6 +37,8 @@ REPORT = "report.html"
 FOLDS = "folds"
 
 CHANGES = ("recipe", "data", "versions")  # what may be allowed to have changed where a run goes on
+MOST_FILES = 100_000  # in a run folder: that of a search has a few for each trial
+
 RECORDED_PACKAGES = ("tlkit", "tensorflow", "keras", "numpy", "grain", "opencv-python-headless", "albumentations")
 
 
@@ -88,11 +91,71 @@ def read_json(path):
         RunError: If the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text("utf-8"))
+        value = json.loads(read_plain(path, LARGEST_TEXT, RunError))
     except FileNotFoundError:
         raise RunError(f"{path}: this file of the run is missing. Is the run complete? Try --resume.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise RunError(f"{path}: expected JSON written by tlkit. Received: {error}") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: expected JSON written by tlkit. Received: no object")
+    return value
+
+
+def read_text(path):
+    """Return the text in a file of a run.
+
+    Raises:
+        OSError: If it can't be read.
+        RunError: If it is no plain file, or no text.
+    """
+    try:
+        return read_plain(path, LARGEST_TEXT, RunError).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: expected the file that tlkit wrote. Received: {error}") from None
+
+
+@contextlib.contextmanager
+def reading(path):
+    """Say in one line that the files of the run in `path` aren't as tlkit writes them, whoever trips over that.
+
+    Raises:
+        RunError: Instead of what a value that is missing, of another type or out of range leads to.
+    """
+    try:
+        yield
+    except TlkitError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError, csv.Error) as error:
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise RunError(
+            f"{path}: the files of this run aren't as tlkit wrote them, or are of another version "
+            f"({type(error).__name__}: {reason})."
+        ) from error
+
+
+def refuse_links(path):
+    """Refuse a folder that holds anything but plain files and folders: a link in it could lead to anybody's files.
+
+    Raises:
+        RunError: If it does, or can't be read.
+    """
+    waiting, left = [path], MOST_FILES
+    try:
+        while waiting and left:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    left = max(0, left - 1)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif not entry.is_file(follow_symlinks=False):
+                        what = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
+                        raise RunError(
+                            f"{entry.path}: is {what}. A run folder holds plain files: copy it with `cp -rL`."
+                        )
+    except OSError as error:
+        raise RunError(f"{path}: can't read the run folder: {error.strerror}.") from None
+    if not left:
+        raise RunError(f"{path}: holds more than {MOST_FILES} files. Expected a run folder.")
 
 
 def find_run(path):
@@ -107,6 +170,7 @@ def find_run(path):
         raise RunError(f"{path}: no such run folder.{did_you_mean(path.name, siblings)}")
     if not (path / RECIPE).is_file():
         raise RunError(f"{path}: not a run folder: it has no {RECIPE}. Give the folder that `tlkit finetune` named.")
+    refuse_links(path)
     return path
 
 

@@ -11,6 +11,7 @@ arguments are libFuzzer's. It needs atheris (extra `fuzz`).
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -117,7 +118,7 @@ def _replay(load, corpus, watched):
         threading.settrace(None)
     parts = []
     for module in watched:
-        lines = _lines_in_functions(Path(sys.modules[module].__file__))
+        lines = _lines_in_functions(Path(importlib.util.find_spec(module).origin))
         parts.append(f"{len(lines & reached.get(module, set()))} of {len(lines)} lines of {module}")
     return f"{len(inputs)} inputs in the corpus reach " + ", ".join(parts)
 

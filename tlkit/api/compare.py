@@ -13,7 +13,7 @@ from tlkit import run as run_folder
 from tlkit.data.labels import labelled
 from tlkit.errors import RunError
 from tlkit.evaluation.compare import Difference, figure, holm, paired_difference, verdict
-from tlkit.evaluation.predictions import read_predictions, read_splits, tasks_in
+from tlkit.evaluation.predictions import metrics_in, read_predictions, read_splits, tasks_in
 from tlkit.evaluation.seeds import compare_groups
 
 SPLITS = ("test", "val", "cv")
@@ -168,8 +168,8 @@ class _Folder:
 
     def __init__(self, path):
         self.path = run_folder.find_complete_run(path)
-        self.metrics = run_folder.read_json(self.path / run_folder.METRICS)
         self.tasks = tasks_in(run_folder.read_json(self.path / run_folder.INPUTS), self.path)
+        self.metrics = metrics_in(self.path, self.tasks)
 
 
 class _HeldOut:
@@ -217,8 +217,8 @@ class _HeldOut:
         """The run's recipe as plain values, less its seeds and what can't change a prediction; and the seeds."""
         path = self.run.path / run_folder.RECIPE
         try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            values = tomllib.loads(run_folder.read_text(path))
+        except (tomllib.TOMLDecodeError, OSError, RecursionError) as error:
             raise RunError(f"{path}: expected the recipe that tlkit wrote. Received: {error}") from None
         for table, key in IDLE_KEYS:
             values.get(table, {}).pop(key, None)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -209,8 +210,9 @@ def _subject(run, image, view, sha256, task, class_name, listener):
 def _recorded(run, sha256, task):
     """Return in which split the run had an image, and its label as text; empty where it had none."""
     try:
-        with (run.path / run_folder.SPLITS).open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
+        text = run_folder.read_text(run.path / run_folder.SPLITS)
+        with run_folder.reading(run.path):
+            for row in csv.DictReader(io.StringIO(text, newline="")):
                 if row.get("sha256") == sha256:
                     return row["split"], row.get(task) or ""
     except FileNotFoundError:

@@ -26,11 +26,13 @@ def report_runs(runs, *, out=None, listener=None):
     if len(runs) == 1:
         from tlkit.delivery.report import write_report
 
-        return write_report(runs[0], read_model=_reader(listener), listener=listener)
+        with run_folder.reading(runs[0]):
+            return write_report(runs[0], read_model=_reader(listener), listener=listener)
     from tlkit.delivery.side_by_side import write_side_by_side
 
     try:
-        return write_side_by_side(runs, out)
+        with run_folder.reading(", ".join(map(str, runs))):
+            return write_side_by_side(runs, out)
     except OSError as error:
         raise TlkitError(f"--out {out}: can't write it: {error.strerror}. Choose another file.") from None
 

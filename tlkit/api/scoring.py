@@ -147,6 +147,8 @@ def own_data(run, listener):
     if run.data is not None:
         return run.data
     recorded = run_folder.read_json(run.path / run_folder.DATA)
+    if not isinstance(recorded.get("source"), str) or not isinstance(recorded.get("fingerprint"), str):
+        raise RunError(f"{run.path / run_folder.DATA}: expected the file that tlkit wrote.")
     if recorded["source"] == "arrays":
         raise RunError(f"{run.path}: the run was trained on arrays; give the data to evaluate on.")
     data = load(recorded["source"], tasks=_kinds(run), split=False, progress=listener.files_checked)

@@ -186,7 +186,9 @@ def parse_tasks(texts):
 def _recorded_source(out):
     """Return where the images of the run in `out` are."""
     path = run_folder.find_run(out)
-    source = run_folder.read_json(path / run_folder.DATA)["source"]
+    source = run_folder.read_json(path / run_folder.DATA).get("source")
+    if not isinstance(source, str):
+        raise RunError(f"{path / run_folder.DATA}: expected the file that tlkit wrote.")
     if source == "arrays":
         raise RunError(f"{path}: the run was trained on arrays; resume it from Python.")
     return source

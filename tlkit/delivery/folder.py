@@ -1,6 +1,7 @@
 """What a run folder holds, read once for its report: files that a run may lack are empty, not errors."""
 
 import csv
+import io
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 from tlkit import run as run_folder
 from tlkit.data.labels import JOINT, NO_LABELS
 from tlkit.errors import RunError
-from tlkit.tasks import Task
+from tlkit.evaluation.predictions import tasks_in
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,7 @@ class Folder:
         self.timing = self._optional(run_folder.TIMING)
         self.selection = self._optional(run_folder.SELECTION)
         try:
-            self.tasks = {
-                name: Task(task["kind"], tuple(task["classes"]), task.get("mean", 0.0), task.get("scale", 1.0))
-                for name, task in self.inputs["tasks"].items()
-            }
+            self.tasks = tasks_in(self.inputs, self.path)
             self.headline = self.metrics["primary"].partition(".")[0]
             self.metrics[self.headline]["tasks"][next(iter(self.tasks))]
         except (KeyError, TypeError, AttributeError, StopIteration):
@@ -85,7 +83,7 @@ class Folder:
     def recipe_text(self):
         """What `recipe.toml` holds."""
         path = self.path / run_folder.RECIPE
-        return path.read_text("utf-8") if path.is_file() else ""
+        return run_folder.read_text(path) if path.is_file() else ""
 
     @cached_property
     def recipe(self):
@@ -114,8 +112,7 @@ class Folder:
         path = self.path / name
         if not path.is_file():
             return []
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        return list(csv.DictReader(io.StringIO(run_folder.read_text(path), newline="")))
 
     @cached_property
     def predicted(self):
@@ -134,7 +131,7 @@ class Folder:
             return None
         try:
             parts = [read_predictions(file, self.tasks) for file in files]
-        except (ValueError, LookupError, StopIteration):
+        except (ValueError, LookupError, StopIteration, csv.Error):
             return None  # of another version, or edited by hand
         return Predicted(
             [path for paths, _, _ in parts for path in paths],
@@ -162,18 +159,17 @@ def read_predictions(file, tasks):
         starts[name] = width
         width += 2 + len(task.classes)
     paths, cells, outputs = [], {name: [] for name in tasks}, {name: [] for name in tasks}
-    with Path(file).open(encoding="utf-8", newline="") as lines:
-        reader = csv.reader(lines)
-        if len(next(reader)) != width:
-            raise ValueError(f"{file}: expected {width} columns")
-        for row in reader:
-            paths.append(row[0])
-            for name, task in tasks.items():
-                start = starts[name]
-                cells[name].append(row[start])
-                first, last = (start + 1, start + 2) if task.kind == "regression" else (start + 2, start + 2)
-                values = row[first : last + len(task.classes)]
-                outputs[name].append(np.fromiter(map(float, values), np.float32, len(values)))
+    reader = csv.reader(io.StringIO(run_folder.read_text(file), newline=""))
+    if len(next(reader)) != width:
+        raise ValueError(f"{file}: expected {width} columns")
+    for row in reader:
+        paths.append(row[0])
+        for name, task in tasks.items():
+            start = starts[name]
+            cells[name].append(row[start])
+            first, last = (start + 1, start + 2) if task.kind == "regression" else (start + 2, start + 2)
+            values = row[first : last + len(task.classes)]
+            outputs[name].append(np.fromiter(map(float, values), np.float32, len(values)))
     labels = {name: _encode(task, cells[name]) for name, task in tasks.items()}
     stacked = {
         name: np.stack(outputs[name]) if paths else np.zeros((0, task.num_outputs), np.float32)

@@ -65,9 +65,8 @@ class Pictures:
             return None
         try:
             content = read_file(self._root / path)
-            known = self._folder.sha256.get(path)
-            if known and hashlib.sha256(content).hexdigest() != known:
-                return None
+            if hashlib.sha256(content).hexdigest() != self._folder.sha256.get(path):
+                return None  # whoever made the run has to know a file to have it shown
             return decode(content, at_least)
         except (OSError, ValueError, DecodeError):
             return None

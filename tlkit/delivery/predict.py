@@ -18,7 +18,7 @@ from tlkit.errors import DataError, RunError, TlkitError
 from tlkit.evaluation.conformal import prediction_sets
 from tlkit.evaluation.infer import predict_sets
 from tlkit.evaluation.metrics import THRESHOLD, Result
-from tlkit.evaluation.predictions import tasks_in
+from tlkit.evaluation.predictions import inputs_in, metrics_in, tasks_in
 from tlkit.evaluation.tta import check_average
 from tlkit.progress import Listener
 
@@ -127,10 +127,13 @@ class Run:
         self.path = find(path)
         self.complete = run_folder.is_complete(self.path)
         self.data = None
-        self.inputs = run_folder.read_json(self.path / run_folder.INPUTS)
-        self.metrics = run_folder.read_json(self.path / run_folder.METRICS) if self.complete else {}
+        self.inputs = inputs_in(self.path)
         self.tasks = tasks_in(self.inputs, self.path)
+        self.metrics = metrics_in(self.path, self.tasks) if self.complete else {}
         self.conformal = {name: of["conformal"] for name, of in self.inputs["tasks"].items() if of.get("conformal")}
+        with run_folder.reading(self.path):
+            for sets in self.conformal.values():
+                float(sets["threshold"])
 
     def __repr__(self):
         return f"Run({str(self.path)!r})"

@@ -1,6 +1,7 @@
 """What a run wrote of its tasks, splits and predictions, read back."""
 
 import csv
+import io
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,11 @@ import numpy as np
 from tlkit import run as run_folder
 from tlkit.data.labels import JOINT, NO_LABELS
 from tlkit.errors import RunError
-from tlkit.tasks import Task
+from tlkit.evaluation.metrics import headline_metric
+from tlkit.tasks import KINDS, Task
+
+LARGEST_IMAGE = 8192  # pixels, the side
+LARGEST_BATCH = 65536  # images
 
 
 class Predictions(NamedTuple):
@@ -30,12 +35,64 @@ def tasks_in(inputs, run_path):
         RunError: If it isn't what tlkit wrote.
     """
     try:
-        return {
-            name: Task(task["kind"], tuple(task["classes"]), task.get("mean", 0.0), task.get("scale", 1.0))
+        tasks = {
+            name: Task(task["kind"], tuple(task["classes"]), float(task.get("mean", 0)), float(task.get("scale", 1)))
             for name, task in inputs["tasks"].items()
         }
-    except (KeyError, TypeError, AttributeError):
+        if not tasks or not all(_makes_sense(task) for task in tasks.values()):
+            raise ValueError
+        return tasks
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise RunError(f"{run_path / run_folder.INPUTS}: expected the file that tlkit wrote.") from None
+
+
+def _makes_sense(task):
+    has_classes = bool(task.classes) and len(set(task.classes)) == len(task.classes)
+    return task.kind in KINDS and _are_texts(list(task.classes)) and has_classes == (task.kind != "regression")
+
+
+def inputs_in(run_path):
+    """Return what a run's `inputs.json` holds, checked to be an input that fits into memory.
+
+    Raises:
+        RunError: If it is missing or isn't what tlkit wrote.
+    """
+    path = run_path / run_folder.INPUTS
+    inputs = run_folder.read_json(path)
+    size, batch, ends = (inputs.get(key) for key in ("image_size", "batch_size", "block_ends"))
+    for key, value, most in (("image_size", size, LARGEST_IMAGE), ("batch_size", batch, LARGEST_BATCH)):
+        if type(value) is not int or not 0 < value <= most:
+            raise RunError(f"{path}: `{key}` must be a whole number up to {most}. Received: {value!r}")
+    if not isinstance(inputs.get("fit"), str) or not _are_texts(ends):
+        raise RunError(f"{path}: expected the file that tlkit wrote.")
+    return inputs
+
+
+def _are_texts(values):
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def metrics_in(run_path, tasks):
+    """Return what a complete run's `metrics.json` holds, checked to have a headline figure of the run's first task.
+
+    Args:
+        run_path: The run folder.
+        tasks: Dict of name to `Task`, as the run has them.
+
+    Raises:
+        RunError: If it is missing or isn't what tlkit wrote.
+    """
+    metrics = run_folder.read_json(run_path / run_folder.METRICS)
+    with run_folder.reading(run_path):
+        of_tasks = metrics[metrics["primary"].partition(".")[0]]["tasks"]
+        name, entry = next(iter(of_tasks.items()), (None, None))
+        if name not in tasks or entry["kind"] != tasks[name].kind:
+            raise ValueError(f"no figures of a task that is in {run_folder.INPUTS}")
+        figure, interval = (entry[key] for key in headline_metric(entry["kind"]))
+        numbers = [figure, *interval] if figure is not None else []  # without labels there is none
+        if len(numbers) not in (0, 3) or not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("the headline figure is no number with an interval")
+    return metrics
 
 
 def prediction_header(tasks):
@@ -62,8 +119,7 @@ def read_predictions(run_path, split, tasks):
     """
     path = run_path / f"predictions_{split}.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file)
+        header, *rows = csv.reader(io.StringIO(run_folder.read_text(path), newline=""))
     except FileNotFoundError:
         there = [other.stem.removeprefix("predictions_") for other in sorted(run_path.glob("predictions_*.csv"))]
         raise RunError(f"{path}: the run has no such predictions. It has: {', '.join(there) or 'none'}.") from None
@@ -92,8 +148,7 @@ def read_splits(run_path):
     """
     path = run_path / run_folder.SPLITS
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(run_folder.read_text(path), newline="")))
     except (ValueError, OSError, csv.Error) as error:
         raise _not_ours(path, error) from None
     if rows and not {"path", "split", "sha256"} <= rows[0].keys():

@@ -4,7 +4,9 @@ import json
 import os
 
 from tlkit.errors import RunError
+from tlkit.files import LARGEST_TEXT, read_plain
 from tlkit.lock import Lock
+from tlkit.run import refuse_links
 
 
 class Journal:
@@ -22,6 +24,7 @@ class Journal:
 
     def __init__(self, path):
         self._path, self.lines = path, []
+        refuse_links(path.parent)
         self._lock = Lock(path.with_suffix(".lock"), "this search")
         if path.exists():
             self._read()
@@ -40,14 +43,16 @@ class Journal:
 
     def _read(self):
         """Read the lines; one that a kill cut short is cut off, since nothing followed from it."""
-        text = self._path.read_bytes()
+        text = read_plain(self._path, LARGEST_TEXT, RunError)
         whole = text[: text.rfind(b"\n") + 1]
         if len(whole) < len(text):
             with self._path.open("r+b") as file:
                 file.truncate(len(whole))
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                self.lines.append(json.loads(line))
-            except ValueError:
-                where = f"{self._path}, line {number}"
-                raise RunError(f"{where}: is damaged. Start a new search in another --out.") from None
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            if not isinstance(value, dict):
+                raise RunError(f"{self._path}, line {number}: is damaged. Start a new search in another --out.")
+            self.lines.append(value)

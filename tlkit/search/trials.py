@@ -57,8 +57,8 @@ class Trials:
         self.until, self.expected, self.most, self._over = math.inf, 0.0, math.inf, False
         for line in journal.lines:
             if "told" in line:
-                self._take(line["told"], Answer(**line["answer"]))
-            elif "decided" in line:
+                self._take(*_told(line))
+            elif isinstance(line.get("decided"), dict):
                 self._decided |= line["decided"]
             else:
                 self._ask_again(line)
@@ -137,6 +137,22 @@ class Trials:
     def _take(self, number, answer):
         self.answers[number] = answer
         self._oracle.tell(number, answer.score)
+
+
+def _told(line):
+    """Return the number of a trial and its `Answer`, as a line of the journal tells them."""
+    number, told = line["told"], line.get("answer")
+    try:
+        answer = Answer(**told)
+        scores = [answer.score, *answer.curve] if answer.status == DONE else answer.curve
+        sound = all(isinstance(value, int | float) for value in (answer.seconds, *scores)) and type(number) is int
+    except (TypeError, ValueError):
+        sound = False
+    if not sound or answer.status not in (DONE, PRUNED, FAILED):
+        raise RunError(
+            f"the search's journal tells of trial {str(number)[:20]} what no trial comes to. Start a new one."
+        )
+    return number, answer
 
 
 def _line(proposal):

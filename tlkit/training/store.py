@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tlkit.data.checks import cache_folder
+from tlkit.files import read_plain
 from tlkit.run import write_text
 from tlkit.training.entry import DESCRIPTION, Entry, StoreError, name_of, what_of
 from tlkit.training.memory import MemoryStore
@@ -31,6 +32,7 @@ ENTRY_FILE, ROWS_FILE = "entry.json", "rows.npy"
 ENTRY_NAME = re.compile("[0-9a-f]{64}")
 DOOMED_NAME = re.compile(r"\.[0-9a-f]{64}-[0-9a-f]{32}")
 DAY = 24 * 3600  # seconds; no shard takes so long to write: a temporary file of that age has lost its writer
+LARGEST_DESCRIPTION = 2**20  # bytes of an entry.json
 ATTEMPTS = 3  # at writing into a folder that other processes evict
 
 
@@ -350,10 +352,12 @@ def _inspect(path):
 def _read_description(path):
     """Return what an `entry.json` says, or None unless it says what its folder is named after."""
     try:
-        record = json.loads((path / ENTRY_FILE).read_text("utf-8"))
+        record = json.loads(read_plain(path / ENTRY_FILE, LARGEST_DESCRIPTION, StoreError))
         description = {name: record[name] for name in DESCRIPTION}
-        return description if name_of(description) == path.name else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        numbers = (description["rows"], description["shard_rows"], *description["row_shape"])
+        sound = all(type(number) is int and number >= 0 for number in numbers) and isinstance(description["key"], dict)
+        return description if sound and name_of(description) == path.name else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StoreError):
         return None
 
 
