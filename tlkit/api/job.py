@@ -1,5 +1,6 @@
 """One run from its recipe to its metrics: the order in which a run folder comes to be."""
 
+import contextlib
 import math
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from tlkit.api.budgeting import write_outcome
 from tlkit.api.caching import choose_cache
 from tlkit.api.calibrating import calibrate, refuse_idle_sets
 from tlkit.api.deployable import Deployable, describe_inputs
+from tlkit.api.memory import choose_splits
 from tlkit.api.parts import class_counts, make_training, refuse_idle, refuse_no_training
 from tlkit.api.precision import choose_precision
 from tlkit.api.report import report_job
@@ -23,7 +25,7 @@ from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
 from tlkit.data.labels import label_texts
 from tlkit.delivery.predict import Run
-from tlkit.errors import RecipeError, RunError, Stopped, Terminated
+from tlkit.errors import LostImageError, OutOfMemoryError, RecipeError, RunError, Stopped, Terminated, WriteError
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 from tlkit.recipe_keys import Recipe
@@ -138,6 +140,7 @@ class Job:
         model = self.make_model(recipe, self.data.tasks)
         refuse_no_training(self, recipe, model)
         recipe = choose_precision(self, recipe, model)
+        recipe = choose_splits(self, recipe, model)
         recipe, plan, store = choose_cache(self, recipe, model)
         if exists:
             for leftover in path.rglob(".*.tmp*"):  # of a write that was killed
@@ -164,10 +167,8 @@ class Job:
                 self.listener.note(f"stage {number}: {describe_stage(stage)}")
             if len(self.data.tasks) > 1:
                 self.listener.note(describe_monitor(self.recipe))
-            try:
+            with self.saying_how_to_go_on():
                 _execute(self, estimate)
-            except (KeyboardInterrupt, Terminated) as interruption:
-                raise Stopped.after(interruption, self.resume_command) from None
         run = Run(self.path)
         run.data = self.data
         return run
@@ -181,11 +182,28 @@ class Job:
         Returns:
             The row of the epoch, or of the probe, that validated best: `stage`, `epoch`, `val_loss`, `val_accuracy`.
         """
-        _record_environment(self)
-        state, _ = _train(self)
-        row = _choice(state.best)
-        run_folder.write_json(self.path / run_folder.METRICS, {"primary": "val.loss", "val": row})
+        with self.saying_how_to_go_on():
+            _record_environment(self)
+            state, _ = _train(self)
+            row = _choice(state.best)
+            run_folder.write_json(self.path / run_folder.METRICS, {"primary": "val.loss", "val": row})
         return row
+
+    @contextlib.contextmanager
+    def saying_how_to_go_on(self):
+        """Return a context in which whatever ends a run that can be resumed says how.
+
+        Raises:
+            Stopped, WriteError, LostImageError: For what comes through.
+        """
+        try:
+            yield
+        except (KeyboardInterrupt, Terminated) as interruption:
+            raise Stopped.after(interruption, self.resume_command) from None
+        except WriteError as error:
+            raise error.resumed_by(self.resume_command) from None
+        except LostImageError as error:
+            raise LostImageError(f"{error} What is done is kept; to go on: {self.resume_command}") from None
 
     @property
     def resume_command(self):
@@ -225,10 +243,7 @@ def _execute(job, estimate):
     _record_environment(job)
     state, training = _train(job)
     evaluation_started = time.monotonic()
-    job, calibration = calibrate(job, training.chain)
-    with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
-        job.model.save(temporary)
-    metrics = score_splits(job, training.chain, calibration)
+    job, metrics = _evaluate(job, state, training)
     run_folder.write_json(job.path / run_folder.INPUTS, describe_inputs(job, metrics.get("conformal", {})))
     if estimate:
         metrics |= {"primary": primary_key("cv", job.data.tasks), "cv": estimate}
@@ -246,8 +261,31 @@ def _execute(job, estimate):
     report_job(job)
     write_outcome(job, state)
     checkpoint = job.path / run_folder.CHECKPOINT
-    (checkpoint / run_folder.CHECKPOINT_FILE).unlink(missing_ok=True)  # from here on the run is complete
+    run_folder.remove(checkpoint / run_folder.CHECKPOINT_FILE)  # from here on the run is complete
     shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _evaluate(job, state, training):
+    """Write the model, calibrated, and its predictions; return the job with it, and what goes into `metrics.json`."""
+    splits = training.splits
+    while True:
+        tried = replace(job, recipe=_with_splits(job.recipe, splits.entries))
+        try:
+            tried, calibration = calibrate(tried, training.chain)
+            with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
+                tried.model.save(temporary)
+            return tried, score_splits(tried, training.chain, calibration)
+        except OutOfMemoryError as error:
+            full = error.bare()
+        parts, images = splits.halve(full, len(job.recipe.stages), 0)
+        job.listener.note(
+            f"out of memory: evaluation is computed in {parts} parts a batch, {images} images; see recipe"
+        )
+        training.hold_chosen(state)  # without a temperature
+
+
+def _with_splits(recipe, entries):
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"splits": list(entries)})})
 
 
 def _record_environment(job):
@@ -267,7 +305,8 @@ def _train(job):
     from tlkit.training.interrupt import deferred_signals
     from tlkit.training.stage import weights_hash
 
-    recipe, data, training = job.recipe, job.data, make_training(job)
+    recipe, data = job.recipe, job.data
+    training = make_training(job, lambda entries: _record(job, lambda recorded: _with_splits(recorded, entries)))
     identity = {
         "recipe": _deciding(recipe).to_toml(),
         "data": data.fingerprint,
@@ -278,7 +317,7 @@ def _train(job):
     deadline = Deadline(until, lambda stages: _record_end(job, stages))
     whole = job.resume_path == job.path  # no fold, no trial
     checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command)
-    recorder = _Recorder(job.path)
+    recorder = _Recorder(job.path, job.listener.note)
     with deferred_signals() as stop:
         state = checkpoint.load() or TrainingState()
         job.listener.training_resumed(state.probe, state.history)
@@ -303,8 +342,13 @@ def _record_end(job, stages):
     last = next(number for number, stage in enumerate(stages) if stage.trained_epochs < stage.epochs)
     done, planned = stages[last].trained_epochs, stages[last].epochs
     job.listener.note(f"time for training is up: stage {last} ends after {done} of {planned} epochs")
-    recipe = job.recipe.model_copy(update={"stages": stages})
-    run_folder.write_text(job.path / run_folder.RECIPE, recipe.to_toml())
+    _record(job, lambda recipe: recipe.model_copy(update={"stages": stages}))
+
+
+def _record(job, change):
+    """Write a change of the recipe into the run's folder, where there may be others."""
+    path = job.path / run_folder.RECIPE
+    run_folder.write_text(path, change(read_recipe(path)).to_toml())
 
 
 def _choice(row):
@@ -315,11 +359,11 @@ def _choice(row):
 class _Recorder:
     """Writes `history.csv` and the TensorBoard log after every epoch."""
 
-    def __init__(self, path):
+    def __init__(self, path, note):
         from tlkit.training.tensorboard import ScalarLog
 
         self._path = path / run_folder.HISTORY
-        self._log = ScalarLog(path / run_folder.TENSORBOARD)
+        self._log = ScalarLog(path / run_folder.TENSORBOARD, note)
 
     def __call__(self, state):
         self.write_history(state)
@@ -356,9 +400,9 @@ def _recorded_choices(path, recipe, data):
 
 
 def _deciding(recipe):
-    """Return a recipe without what is no part of what was asked for: where features lie, where time was up."""
+    """Return a recipe without what is no part of what was asked for: where features lie, where time or memory ended."""
     recipe = recipe.model_copy(deep=True)
-    recipe.training.cache = "auto"
+    recipe.training.cache = recipe.training.splits = "auto"
     if not isinstance(recipe.stages, str):
         recipe.stages = [stage.model_copy(update={"stop_after": "never"}) for stage in recipe.stages]
     return recipe
