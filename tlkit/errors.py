@@ -110,7 +110,10 @@ class OutOfMemoryError(TlkitError):
         super().__init__(
             f"out of memory with {images} {unit} at once. Try {cure}, or free some of the device's memory."
         )
-        self.what = what
+
+    def bare(self):
+        """Return the error without its traceback and context, which hold on to what fills the memory."""
+        return type(self)(self.what, self._images)
 
 
 def did_you_mean(received, known):

@@ -81,7 +81,7 @@ class FailingDisk:
         def wrapped(path, *args, **kwargs):
             where = path
             if name == "fsync":
-                where = os.readlink(f"/proc/self/fd/{path}")
+                where = Path(f"/proc/self/fd/{path}").readlink()
             changes = name != "open" or (args and args[0] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))
             if changes and not isinstance(where, int) and self._is_below(where):
                 self._step(name, where)

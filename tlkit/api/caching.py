@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from tlkit.api.memory import predicted_bytes
 from tlkit.api.parts import make_mixing, probe_views, streamed_epochs
 from tlkit.training.store import DiskStore, MemoryStore, StoreError
 
@@ -27,7 +28,10 @@ def choose_cache(job, recipe, model):
     if job.pool is not None:
         counts = {"train": len(job.pool), "val": len(job.pool), "test": 0}
     store = DiskStore(max_bytes=job.cache_size, note=job.listener.note)
-    room = {"disk": _disk_room(store, recipe.training.cache, job.listener), "ram": memory_room()}
+    room = {
+        "disk": _disk_room(store, recipe.training.cache, job.listener),
+        "ram": memory_room(predicted_bytes(job, recipe, model)),
+    }
     job = replace(job, recipe=recipe)
     plan = plan_cache(
         recipe.training.cache,

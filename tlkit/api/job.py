@@ -12,20 +12,21 @@ from pathlib import Path
 from tlkit import run as run_folder
 from tlkit.api.budgeting import write_outcome
 from tlkit.api.caching import choose_cache
-from tlkit.api.calibrating import calibrate, refuse_idle_sets
+from tlkit.api.calibrating import refuse_idle_sets
 from tlkit.api.deployable import Deployable, describe_inputs
 from tlkit.api.memory import choose_splits
 from tlkit.api.parts import class_counts, make_training, refuse_idle, refuse_no_training
 from tlkit.api.precision import choose_precision
+from tlkit.api.recording import evaluate_in_parts, record_end, record_splits
 from tlkit.api.report import report_job
-from tlkit.api.scoring import primary_key, score_splits
+from tlkit.api.scoring import primary_key
 from tlkit.api.words import describe_monitor
 from tlkit.catalog import BUILDABLE
 from tlkit.data.describe import describe_data
 from tlkit.data.index import Data
 from tlkit.data.labels import label_texts
 from tlkit.delivery.predict import Run
-from tlkit.errors import LostImageError, OutOfMemoryError, RecipeError, RunError, Stopped, Terminated, WriteError
+from tlkit.errors import LostImageError, RecipeError, RunError, Stopped, Terminated, WriteError
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 from tlkit.recipe_keys import Recipe
@@ -243,7 +244,7 @@ def _execute(job, estimate):
     _record_environment(job)
     state, training = _train(job)
     evaluation_started = time.monotonic()
-    job, metrics = _evaluate(job, state, training)
+    job, metrics = evaluate_in_parts(job, state, training)
     run_folder.write_json(job.path / run_folder.INPUTS, describe_inputs(job, metrics.get("conformal", {})))
     if estimate:
         metrics |= {"primary": primary_key("cv", job.data.tasks), "cv": estimate}
@@ -265,29 +266,6 @@ def _execute(job, estimate):
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def _evaluate(job, state, training):
-    """Write the model, calibrated, and its predictions; return the job with it, and what goes into `metrics.json`."""
-    splits = training.splits
-    while True:
-        tried = replace(job, recipe=_with_splits(job.recipe, splits.entries))
-        try:
-            tried, calibration = calibrate(tried, training.chain)
-            with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
-                tried.model.save(temporary)
-            return tried, score_splits(tried, training.chain, calibration)
-        except OutOfMemoryError as error:
-            full = error.bare()
-        parts, images = splits.halve(full, len(job.recipe.stages), 0)
-        job.listener.note(
-            f"out of memory: evaluation is computed in {parts} parts a batch, {images} images; see recipe"
-        )
-        training.hold_chosen(state)  # without a temperature
-
-
-def _with_splits(recipe, entries):
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"splits": list(entries)})})
-
-
 def _record_environment(job):
     """Make the engine repeatable, and write what it is."""
     from tlkit.training.repeatable import describe_device, make_repeatable
@@ -306,7 +284,7 @@ def _train(job):
     from tlkit.training.stage import weights_hash
 
     recipe, data = job.recipe, job.data
-    training = make_training(job, lambda entries: _record(job, lambda recorded: _with_splits(recorded, entries)))
+    training = make_training(job, lambda entries: record_splits(job, entries))
     identity = {
         "recipe": _deciding(recipe).to_toml(),
         "data": data.fingerprint,
@@ -314,7 +292,7 @@ def _train(job):
     }
     seconds = recipe.training.checkpoint_seconds
     until = job.budget.train_until if job.budget else math.inf
-    deadline = Deadline(until, lambda stages: _record_end(job, stages))
+    deadline = Deadline(until, lambda stages: record_end(job, stages))
     whole = job.resume_path == job.path  # no fold, no trial
     checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command)
     recorder = _Recorder(job.path, job.listener.note)
@@ -335,20 +313,6 @@ def _train(job):
         job.path / run_folder.SELECTION, {"shipped": _choice(state.best), "contests": state.selection}
     )
     return state, training
-
-
-def _record_end(job, stages):
-    """Write into a run's recipe where its training ends, before it does."""
-    last = next(number for number, stage in enumerate(stages) if stage.trained_epochs < stage.epochs)
-    done, planned = stages[last].trained_epochs, stages[last].epochs
-    job.listener.note(f"time for training is up: stage {last} ends after {done} of {planned} epochs")
-    _record(job, lambda recipe: recipe.model_copy(update={"stages": stages}))
-
-
-def _record(job, change):
-    """Write a change of the recipe into the run's folder, where there may be others."""
-    path = job.path / run_folder.RECIPE
-    run_folder.write_text(path, change(read_recipe(path)).to_toml())
 
 
 def _choice(row):

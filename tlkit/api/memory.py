@@ -1,5 +1,92 @@
-"""Whether a run's stages fit into memory, before they begin; what doesn't is computed in parts."""
+"""Whether a run's stages fit into memory, before they begin; batches that don't are computed in parts."""
+
+from tlkit.api.parts import make_craft
+from tlkit.recipe_keys import Split
+from tlkit.training.sizes import format_size
+
+SHARE = 0.9  # of the memory that is available, which a stage may be predicted to take
 
 
 def choose_splits(job, recipe, model):
-    return recipe
+    """Choose in how many parts batches are computed, where the recipe leaves it open, and say so stage by stage.
+
+    Args:
+        job: The `Job`.
+        recipe: Its resolved `Recipe`, of which `training.splits` may still be `"auto"`.
+        model: The model as it was built.
+
+    Returns:
+        The recipe with its choice made.
+    """
+    if recipe.training.splits != "auto":
+        return recipe
+    entries, room = [], _room()
+    for number, found in enumerate(footprints(job, recipe, model) if room else ()):
+        entries += _fit(number, found, recipe.data.batch_size, room, entries, job.listener)
+    table = recipe.training.model_copy(update={"splits": entries})
+    return recipe.model_copy(update={"training": table})
+
+
+def footprints(job, recipe, model):
+    """Return the `Footprint` of each stage of a recipe."""
+    from tlkit.training.footprint import footprint
+
+    craft = make_craft(recipe, {})
+    return [footprint(model, stage, ends=job.ends, tasks=job.data.tasks, craft=craft) for stage in recipe.stages]
+
+
+def predicted_bytes(job, recipe, model):
+    """Return the most that any stage of a recipe, its splits chosen, is predicted to take; 0 where it isn't known."""
+    from tlkit.api.parts import make_splits
+
+    if not _room():
+        return 0
+    splits, size = make_splits(recipe), recipe.data.batch_size
+    return max(
+        (
+            found.bytes(splits.rows("training", number), splits.rows("frozen", number), size)
+            for number, found in enumerate(footprints(job, recipe, model))
+        ),
+        default=0,
+    )
+
+
+def _room():
+    """Return the bytes that a stage may take; 0 where a device of its own computes, whose memory isn't known."""
+    from tlkit.training.cache import available_memory
+    from tlkit.training.repeatable import describe_device
+
+    return SHARE * available_memory() if describe_device()[0] == "CPU" else 0
+
+
+def _fit(number, found, batch_size, room, earlier, listener):
+    """Return the `Split`s that a stage begins with."""
+    from tlkit.training.splits import Splits
+
+    splits = Splits(batch_size, earlier)
+    rows, frozen = batch_size, splits.rows("frozen", number)
+    before = found.bytes(rows, frozen, batch_size)
+    while found.bytes(0, frozen, batch_size) > room and frozen > 1:
+        frozen = -(-frozen // 2)
+    while found.bytes(rows, frozen, batch_size) > room and rows > 1:
+        rows = -(-rows // 2)
+    if before <= room:
+        return []
+    after = found.bytes(rows, frozen, batch_size)
+    what = f"memory: stage {number} is predicted to take {format_size(before)} and {format_size(int(room))} is free"
+    if after > room:
+        listener.note(
+            f"{what}; even one image at a time takes {format_size(after)}, so the system may end the run. Fewer "
+            "unfrozen blocks or a smaller image_size take less"
+        )
+    else:
+        listener.note(
+            f"{what}: it computes {rows} images of {batch_size} at once, gradients added up, and takes "
+            f"{format_size(after)} (training.splits)"
+        )
+    chosen = []
+    if frozen < splits.rows("frozen", number):
+        chosen.append(Split(what="frozen", stage=-1, parts=-(-batch_size // frozen)))
+    if rows < batch_size:
+        chosen.append(Split(what="training", stage=number, parts=-(-batch_size // rows)))
+    return chosen

@@ -149,14 +149,15 @@ def make_training(job, record_splits=None):
         ends=job.ends,
         tasks=data.tasks,
         features=features,
-        craft=_make_craft(recipe, counts),
+        craft=make_craft(recipe, counts),
         probe_views=probe_views(job),
         auxiliaries=auxiliary_heads(recipe.backbone.name, data.tasks) if recipe.head.original else None,
         splits=make_splits(recipe, record_splits),
     )
 
 
-def _make_craft(recipe, counts):
+def make_craft(recipe, counts):
+    """Return the `tlkit.training.stage.Craft` of a recipe; `counts` is what `class_counts` returns."""
     from tlkit.training.stage import Craft
 
     loss, training = recipe.loss, recipe.training

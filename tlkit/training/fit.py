@@ -23,7 +23,7 @@ from tlkit.training.lr_find import range_test
 from tlkit.training.rules import resolve_stage
 from tlkit.training.safe_point import NoNumberError, SafePoint, refuse_no_number, refuse_no_numbers
 from tlkit.training.splits import PROBE_STAGE, Splits
-from tlkit.training.stage import Craft, StageTrainer, assign, unfrozen_blocks, values_of
+from tlkit.training.stage import Craft, StageTrainer, assign, in_place, unfrozen_blocks, values_of
 
 HISTORY_COLUMNS = ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
@@ -151,15 +151,7 @@ class Training:
 
     def _halve(self, full, stage, step, listener):
         """Compute half as many images at once from a step on."""
-        parts, images = self.splits.halve(full, stage, step)
-        when = "before the first stage" if stage == PROBE_STAGE else f"from step {step} of stage {stage} on"
-        how = f"in {parts} parts of {images}"
-        if full.what == "training":
-            how += ", their gradients added up, so that a step is still that of the whole batch"
-            if self.craft.batch_norm == "train":
-                how += f"; BatchNorm that trains takes its statistics from {images}"
-        layers = "the layers that train" if full.what == "training" else "frozen layers"
-        listener.note(f"out of memory: {when}, {layers} compute batches {how}; the recipe says so")
+        listener.note(self.splits.halve(full, stage, step, trains_norms=self.craft.batch_norm == "train"))
         gc.collect()
 
     def range_test(self, steps, listener):
@@ -349,7 +341,7 @@ class Training:
         tracked = self._tracked(state.stage, self._model_of(state.stage))
         best_epochs = BestEpochs(self.craft.average_best, state.kept_scores, state.kept)
         if (average := best_epochs.average()) is not None:
-            with _in_place(tracked, average):
+            with in_place(tracked, average):
                 figures = trainer.evaluate(self.features.validation(), as_it_is=True)
             row = state.stage_best | {"val_loss": figures.loss, "val_accuracy": figures.score}
             if self._contest.score(row) > self._contest.score(state.stage_best):
@@ -389,7 +381,7 @@ class Training:
     def holding_best(self, state):
         """Let the model hold what `candidate` names for as long as the context lasts."""
         values = state.stage_best_variables if self._contest.stage_would_ship(state) else state.best_variables
-        with _in_place(self._tracked(state.stage, self.model), values):
+        with in_place(self._tracked(state.stage, self.model), values):
             yield
 
     def _take(self, state, trainer):
@@ -417,14 +409,3 @@ class Training:
         if size not in self._resized:
             self._resized[size] = resized(self.model, size)
         return self._resized[size]
-
-
-@contextlib.contextmanager
-def _in_place(variables, values):
-    """Let variables have other values for as long as the context lasts."""
-    before = values_of(variables)
-    assign(variables, values)
-    try:
-        yield
-    finally:
-        assign(variables, before)

@@ -5,6 +5,7 @@ import math
 from tlkit.recipe_keys import Split
 
 PROBE_STAGE = -1  # the stage before the first
+_LAYERS = {"training": "the layers that train", "frozen": "layers in inference mode"}
 
 
 class Splits:
@@ -37,27 +38,36 @@ class Splits:
         """Tell whether an entry begins at a step, so that what was built for the step before it no longer serves."""
         return any((entry.stage, entry.step) == (stage, step) for entry in self.entries)
 
-    def halve(self, full, stage, step):
-        """Compute half as many images at once from a step on; return in how many parts, and how many images.
+    def halve(self, full, stage, step, trains_norms=False):
+        """Compute half as many images at once from a step on; return one line that says so.
 
         Args:
             full: The `OutOfMemoryError` that asks for it.
             stage, step: When.
+            trains_norms: Whether BatchNorm trains, whose statistics are those of a part.
 
         Raises:
             OutOfMemoryError: If it was one image already.
         """
         if self.rows(full.what, stage, step) == 1:
             raise full
-        parts = 2 * max(
-            (entry.parts for entry in self.entries if entry.what == full.what and self._holds(entry, stage, step)),
-            default=1,
-        )
-        kept = [entry for entry in self.entries if (entry.what, entry.stage, entry.step) != (full.what, stage, step)]
-        self.entries = [*kept, Split(what=full.what, stage=stage, step=step, parts=parts)]
+        held = (entry.parts for entry in self.entries if entry.what == full.what and self._holds(entry, stage, step))
+        entry = Split(what=full.what, stage=stage, step=step, parts=2 * max(held, default=1))
+        place = (entry.what, stage, step)
+        self.entries = [*(one for one in self.entries if (one.what, one.stage, one.step) != place), entry]
         if self._record:
             self._record(self.entries)
-        return parts, self.rows(full.what, stage, step)
+        return self._describe(entry, trains_norms)
+
+    def _describe(self, entry, trains_norms):
+        images = self.rows(entry.what, entry.stage, entry.step)
+        when = f"from step {entry.step} of stage {entry.stage} on"
+        when = "from the probe on" if entry.stage == PROBE_STAGE else when
+        line = f"out of memory: {when}, {_LAYERS[entry.what]} compute {images} of {self._batch_size} images at once"
+        if entry.what == "training":
+            line += ", gradients added up, so that a step is still that of the whole batch"
+            line += f"; BatchNorm that trains takes its statistics from {images} images" if trains_norms else ""
+        return f"{line} (training.splits)"
 
     @staticmethod
     def _holds(entry, stage, step):

@@ -362,6 +362,17 @@ def assign(variables, values):
         variable.assign(value)
 
 
+@contextlib.contextmanager
+def in_place(variables, values):
+    """Let variables have other values for as long as the context lasts."""
+    before = values_of(variables)
+    assign(variables, values)
+    try:
+        yield
+    finally:
+        assign(variables, before)
+
+
 def weights_hash(model):
     """Return the sha256 of all the model's variables, in order: which model a training started from."""
     digest = hashlib.sha256()
