@@ -61,7 +61,8 @@ def choose(monkeypatch, free, **settings):
     values["training"] |= settings
     recipe = check_recipe(values, where="test")
     job = SimpleNamespace(ends=ENDS, data=SimpleNamespace(tasks=TASKS), listener=notes)
-    return choose_splits(job, recipe, model).training.splits, notes, footprints(job, recipe, model)
+    chosen, _ = choose_splits(job, recipe, model)
+    return chosen.training.splits, notes, footprints(job, recipe, model)
 
 
 def test_a_stage_that_fits_is_left_alone(monkeypatch):

@@ -65,16 +65,14 @@ def test_parts_of_a_batch_make_the_step_of_the_whole_batch(rows, craft):
 
 
 PLACES = {  # what fails, at which of its calls, and where the batches are then computed in how many parts
-    "in the first step": (_Trainee, "train_on_batch", [0], Split(what="training", stage=0, step=0, parts=2)),
-    "in a later step": (_Trainee, "train_on_batch", [4], Split(what="training", stage=0, step=3, parts=2)),
+    "in the first step": ([("train_on_batch", [0])], Split(what="training", stage=0, step=0, parts=2)),
+    "in a later step": ([("train_on_batch", [4])], Split(what="training", stage=0, step=3, parts=2)),
     "in the second stage, twice": (
-        _Trainee,
-        "train_on_batch",
-        [6, 7],
+        [("train_on_batch", [6]), ("train_in_parts", [0])],
         Split(what="training", stage=1, step=0, parts=4),
     ),
-    "in validation": (_Trainee, "predict_on_batch", [4], Split(what="training", stage=0, step=3, parts=2)),
-    "in frozen layers": (Chain, "_run", [8], Split(what="frozen", stage=0, step=3, parts=2)),
+    "in validation": ([("predict_on_batch", [4])], Split(what="training", stage=0, step=5, parts=2)),
+    "in frozen layers": ([("_run", [7])], Split(what="frozen", stage=0, step=3, parts=2)),
 }
 
 
@@ -90,7 +88,7 @@ class DueAfter(Checkpoint):
         return self._calls % self._every == 0
 
 
-def run(tmp_path, name, entries=(), exhausted=None, stop_after=None, state=None, probe_views=()):
+def run(tmp_path, name, entries=(), stop_after=None, state=None, probe_views=()):
     """Train; return the weights, the state, the entries that came to be, and what was noted."""
     model, recorded, notes = make_model(), [], Notes()
     splits = Splits(BATCH, entries, recorded.append)
@@ -99,8 +97,7 @@ def run(tmp_path, name, entries=(), exhausted=None, stop_after=None, state=None,
     listener = StopAfter(stop_after, stop) if stop_after else notes
     more = {"listener": listener, "stop": stop, "on_epoch": lambda state: None}
     state = state or TrainingState()
-    with exhausted or contextlib.nullcontext():
-        training.run(state, checkpoint=checkpoint, **more)
+    training.run(state, checkpoint=checkpoint, **more)
     return model.get_weights(), state, splits.entries, notes.lines
 
 
@@ -112,22 +109,26 @@ def same(one, other):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_memory_that_runs_out_halves_the_batch_and_the_record_repeats_it(place, tmp_path):
-    owner, name, at, expected = PLACES[place]
-    ended = run(tmp_path, "ended", exhausted=Exhausted(owner, name, at, after=True))
+    failing, expected = PLACES[place]
+    with contextlib.ExitStack() as exhausted:
+        for name, at in failing:
+            exhausted.enter_context(Exhausted(Chain if name == "_run" else _Trainee, name, at, after=True))
+        ended = run(tmp_path, "ended")
     assert ended[2] == [expected]
     assert any("out of memory" in line for line in ended[3])
     same(run(tmp_path, "repeated", ended[2]), ended)
 
 
 def test_memory_that_runs_out_in_the_probe_is_met_before_the_first_stage(tmp_path):
-    ended = run(tmp_path, "ended", exhausted=Exhausted(Chain, "_run", [0, 2]), probe_views=[0])
+    with Exhausted(Chain, "_run", [0, 2]):
+        ended = run(tmp_path, "ended", probe_views=[0])
     assert ended[2] == [Split(what="frozen", stage=-1, step=0, parts=4)]
     same(run(tmp_path, "repeated", ended[2], probe_views=[0]), ended)
 
 
 def test_a_resumed_run_computes_in_the_same_parts(tmp_path):
-    exhausted = Exhausted(_Trainee, "train_on_batch", [4], after=True)
-    ended = run(tmp_path, "ended", exhausted=exhausted)
+    with Exhausted(_Trainee, "train_on_batch", [4], after=True):
+        ended = run(tmp_path, "ended")
     for steps in (5, 8):
         name = f"stopped{steps}"
         with pytest.raises(Stopped):
@@ -138,8 +139,9 @@ def test_a_resumed_run_computes_in_the_same_parts(tmp_path):
 
 def test_memory_that_is_not_even_there_for_one_image_is_one_line(tmp_path):
     exhausted = Exhausted(_Trainee, "train_on_batch", [0]), Exhausted(_Trainee, "train_in_parts", range(100))
-    with exhausted[0], pytest.raises(OutOfMemoryError, match=r"out of memory with 1 image at once\. Try a small"):
-        run(tmp_path, "ended", exhausted=exhausted[1])
+    match = r"out of memory with 1 image at once\. Try a smaller image_size, or fewer unfrozen blocks"
+    with exhausted[0], exhausted[1], pytest.raises(OutOfMemoryError, match=match):
+        run(tmp_path, "ended")
 
 
 def test_batch_norm_that_trains_is_said_to_see_fewer_images(tmp_path):

@@ -141,8 +141,8 @@ class Job:
         model = self.make_model(recipe, self.data.tasks)
         refuse_no_training(self, recipe, model)
         recipe = choose_precision(self, recipe, model)
-        recipe = choose_splits(self, recipe, model)
-        recipe, plan, store = choose_cache(self, recipe, model)
+        recipe, beside = choose_splits(self, recipe, model)
+        recipe, plan, store = choose_cache(self, recipe, model, beside)
         if exists:
             for leftover in path.rglob(".*.tmp*"):  # of a write that was killed
                 leftover.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Whether a run's stages fit into memory, before they begin; batches that don't are computed in parts."""
 
-from tlkit.api.parts import make_craft
+from tlkit.api.parts import make_craft, make_splits
 from tlkit.recipe_keys import Split
 from tlkit.training.sizes import format_size
 
@@ -16,15 +16,23 @@ def choose_splits(job, recipe, model):
         model: The model as it was built.
 
     Returns:
-        The recipe with its choice made.
+        `(recipe, bytes)`: the recipe with its choice made, and the most that any stage of it is predicted to take; 0
+        where a device of its own computes, whose memory isn't known.
     """
-    if recipe.training.splits != "auto":
-        return recipe
-    entries, room = [], _room()
-    for number, found in enumerate(footprints(job, recipe, model) if room else ()):
-        entries += _fit(number, found, recipe.data.batch_size, room, entries, job.listener)
-    table = recipe.training.model_copy(update={"splits": entries})
-    return recipe.model_copy(update={"training": table})
+    room, entries, found = _room(), recipe.training.splits, []
+    if room:
+        found = footprints(job, recipe, model)
+    if entries == "auto":
+        entries = []
+        for number, of_stage in enumerate(found):
+            entries += _fit(number, of_stage, recipe.data.batch_size, room, entries, job.listener)
+        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"splits": entries})})
+    splits, size = make_splits(recipe), recipe.data.batch_size
+    taken = (
+        of_stage.bytes(splits.rows("training", number), splits.rows("frozen", number), size)
+        for number, of_stage in enumerate(found)
+    )
+    return recipe, max(taken, default=0)
 
 
 def footprints(job, recipe, model):
@@ -33,22 +41,6 @@ def footprints(job, recipe, model):
 
     craft = make_craft(recipe, {})
     return [footprint(model, stage, ends=job.ends, tasks=job.data.tasks, craft=craft) for stage in recipe.stages]
-
-
-def predicted_bytes(job, recipe, model):
-    """Return the most that any stage of a recipe, its splits chosen, is predicted to take; 0 where it isn't known."""
-    from tlkit.api.parts import make_splits
-
-    if not _room():
-        return 0
-    splits, size = make_splits(recipe), recipe.data.batch_size
-    return max(
-        (
-            found.bytes(splits.rows("training", number), splits.rows("frozen", number), size)
-            for number, found in enumerate(footprints(job, recipe, model))
-        ),
-        default=0,
-    )
 
 
 def _room():
