@@ -134,11 +134,6 @@ class StageTrainer:
         return values_of([self.suffix.log_variances])[0].tolist() if self.objective.learns_weights else []
 
     @property
-    def trains_norms(self):
-        """Whether any BatchNorm layer trains, and with it takes its statistics from the images computed at once."""
-        return self._trains_norms
-
-    @property
     def held_norms(self):
         """The suffix's BatchNorm layers that stay in inference mode."""
         norms = [layer for layer in self.suffix.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -263,7 +258,7 @@ class _Trainee(keras.Model):
     def prepare(self, objective, anchor, l1, l2, log_variances):
         self._objective, self._anchor, self._l1, self._l2 = objective, anchor, l1, l2
         self.log_variances = self._of_part = self._apply = None
-        self._stepped = []
+        self._reached = []
         if objective.learns_weights:
             self.log_variances = self.add_weight(shape=(len(objective.tasks),), initializer="zeros", name="s")
             if log_variances:
@@ -301,15 +296,14 @@ class _Trainee(keras.Model):
             outputs = self(features, training=True)
             loss = self.compute_loss(x=features, y=targets, y_pred=outputs)
         gradients = tape.gradient(loss, self.trainable_variables)
-        self._stepped = [
-            v for v, gradient in zip(self.trainable_variables, gradients, strict=True) if gradient is not None
-        ]
-        gradients = [gradient for gradient in gradients if gradient is not None]
+        self._reached = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        gradients = [gradients[place] for place in self._reached]
         outputs = outputs[0] if isinstance(outputs, list) else outputs
         return {"loss": loss, "score": self._objective.score(outputs, targets), "gradients": gradients}
 
     def _apply_mean(self, gradients, count):
-        self.optimizer.apply([gradient / count for gradient in gradients], self._stepped)
+        variables = [self.trainable_variables[place] for place in self._reached]
+        self.optimizer.apply([gradient / count for gradient in gradients], variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         variables = [variable for variable in self.trainable_variables if variable is not self.log_variances]

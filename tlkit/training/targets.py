@@ -83,8 +83,8 @@ def in_parts(targets, rows):
             for name, target in targets.items()
         }
         for name, known in whole.items():
-            part[name]["labelled"] = np.float32(max(known, 1.0) / len(starts))
-            part[name]["any"] = np.float32(known > 0)
+            part[name]["labelled"] = np.asarray(max(known, 1.0) / len(starts), np.float32)
+            part[name]["any"] = np.asarray(known > 0, np.float32)
         parts.append(part)
     return parts
 
