@@ -1,6 +1,7 @@
 """What a user can get wrong, said in one line: where, what was expected, what was received, what to do."""
 
 import difflib
+import errno
 import signal
 from itertools import islice
 
@@ -21,6 +22,10 @@ class RecipeError(TlkitError):
 
 class DataError(TlkitError):
     """Images, labels or splits that can't be used."""
+
+
+class LostImageError(DataError):
+    """An image that could be read when the data were checked, and no longer can."""
 
 
 class WeightsError(TlkitError):
@@ -63,6 +68,67 @@ class Terminated(BaseException):
 
 class RunError(TlkitError):
     """A run folder that is missing, incomplete, or in use for something else."""
+
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space there",
+    errno.EDQUOT: "Free some of your quota there",
+    errno.EFBIG: "Raise the limit on file sizes",
+    errno.EROFS: "Make the place writable",
+    errno.EACCES: "Make the place writable",
+    errno.EPERM: "Make the place writable",
+    errno.EIO: "Have the disk looked at",
+}
+
+
+class WriteError(RunError, OSError):
+    """A file that the system refuses to write; also an `OSError`, for whoever can do without the file.
+
+    Args:
+        path: What was to be written; nothing of it is left half written.
+        error: The system's `OSError`.
+        resume: What to type to go on, once that is mended; None where there is nothing to go on with.
+    """
+
+    def __init__(self, path, error, resume=None):
+        why = error.strerror or str(error)
+        then = f"then go on: {resume}" if resume else "then try again."
+        super().__init__(f"{path}: can't be written: {why}. {_REMEDIES.get(error.errno, 'Mend that')}, {then}")
+        self.path, self.errno, self.strerror = path, error.errno, why
+
+    def __str__(self):
+        return self.args[0]  # not what an `OSError` makes of its number
+
+    def resumed_by(self, command):
+        """Return the error that names what to type to go on."""
+        return WriteError(self.path, self, command)
+
+
+class OutOfMemoryError(TlkitError):
+    """The device, or the computer, that ran out of memory.
+
+    Args:
+        what: `"training"` for layers that train, while they are stepped or validated; `"frozen"` for layers in
+            inference mode.
+        images: Number of images that were computed at once.
+
+    Attributes:
+        what: As given.
+    """
+
+    def __init__(self, what, images):
+        self.what, self._images = what, images
+        unit = "image" if images == 1 else "images"
+        cure = "a smaller image_size" if images == 1 else "a smaller batch_size or image_size"
+        if what == "training":
+            cure += ", or fewer unfrozen blocks"
+        super().__init__(
+            f"out of memory with {images} {unit} at once. Try {cure}, or free some of the device's memory."
+        )
+
+    def bare(self):
+        """Return the error without its traceback and context, which hold on to what fills the memory."""
+        return type(self)(self.what, self._images)
 
 
 def did_you_mean(received, known):

@@ -147,6 +147,18 @@ class LossTable(_Table):
     focal_gamma: float = Field(2.0, ge=0, description="How strongly the focal loss neglects what is right already.")
 
 
+class Split(_Table):
+    """From when on batches are computed in parts, since they don't fit into memory whole."""
+
+    what: Literal["training", "frozen"] = Field(
+        description="training: the layers that train in a stage, their gradients added up over the parts; frozen: "
+        "layers in inference mode, from there on."
+    )
+    stage: int = Field(ge=-1, description="Stage, from 0; -1: the probe; the number of stages: the evaluation.")
+    step: int = Field(0, ge=0, description="Step of that stage, from 0.")
+    parts: int = Field(ge=1, description="Parts of a full batch.")
+
+
 class TrainingTable(_Table):
     """What holds for all stages."""
 
@@ -177,6 +189,11 @@ class TrainingTable(_Table):
     patience: int = Field(0, ge=0, description="Epochs without improvement that end a stage; 0: never.")
     cache: Literal["auto", "ram", "disk", "off"] = Field(
         "auto", description="Where the frozen layers' features are kept; results don't depend on it."
+    )
+    splits: list[Split] | Literal["auto"] = Field(
+        "auto",
+        description="When batches are computed in parts that fit into memory; auto: as predicted before the run, and "
+        "from where memory runs out. A run writes here what it did, so that its recipe repeats it.",
     )
     checkpoint_seconds: float = Field(30.0, ge=0, description="Longest stretch of work that a kill can cost.")
 

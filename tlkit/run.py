@@ -15,7 +15,7 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from tlkit.errors import RunError, TlkitError, did_you_mean
+from tlkit.errors import RunError, TlkitError, WriteError, did_you_mean
 from tlkit.files import LARGEST_TEXT, read_plain
 
 RECIPE = "recipe.toml"
@@ -47,13 +47,28 @@ def atomic_path(path):
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
 
     Args:
-        path: The file to write or replace. On an exception it is left as it was.
+        path: The file to write or replace. On an exception it is left as it was, and nothing else is left behind.
+
+    Raises:
+        WriteError: If the system refuses.
     """
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(path, error) from None
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Do what `atomic_path` says; an `OSError` passes through as it is."""
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
     temporary = Path(name)
     try:
+        os.close(handle)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -61,7 +76,8 @@ def atomic_path(path):
         temporary.replace(path)
         _fsync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a place that has become read-only; whoever resumes clears it away
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path, text):
@@ -82,6 +98,18 @@ def write_csv(path, header, rows):
     writer.writerow(header)
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def remove(path):
+    """Remove a file, if it is there.
+
+    Raises:
+        WriteError: If the system refuses.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(path, error) from None
 
 
 def read_json(path):
@@ -240,13 +268,14 @@ def made_whole(path):
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".starting-", dir=path.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=".starting-", dir=path.parent, ignore_cleanup_errors=True) as temporary:
             begun = Path(temporary) / path.name
             begun.mkdir()
             yield begun
             begun.replace(path)
     except OSError as error:
-        raise RunError(f"{path}: can't write the run folder: {error.strerror}. Choose another with --out.") from None
+        why = f"can't write the run folder: {error.strerror or error}"
+        raise RunError(f"{path}: {why}. Mend that, or choose another with --out.") from None
 
 
 def describe_environment(seed, threads):

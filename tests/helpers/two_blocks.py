@@ -28,17 +28,17 @@ def linear_head(features):
     return keras.layers.Dense(3, name="logits")(keras.layers.Dropout(0.3)(x))
 
 
-def make_model(head=head):
+def make_model(head=head, size=8, tasks=TASKS):
     """Two blocks, each with BatchNorm and Dropout, and a head that has both, too, unless another is given."""
     keras.utils.set_random_seed(0)
-    image = x = keras.Input((8, 8, 3), name="image")
+    image = x = keras.Input((size, size, 3), name="image")
     x = keras.layers.Rescaling(1 / 255)(x)
     for block in (1, 2):
         x = keras.layers.Conv2D(4, 3, name=f"conv{block}")(x)
         x = keras.layers.BatchNormalization(name=f"bn{block}")(x)
         x = keras.layers.Dropout(0.5, name=f"dropout{block}")(x)
         x = keras.layers.ReLU(name=f"block{block}")(x)
-    return assemble(keras.Model(image, x, name="two_blocks"), head, TASKS)
+    return assemble(keras.Model(image, x, name="two_blocks"), head, tasks)
 
 
 def make_batches(seed=0):
@@ -76,9 +76,9 @@ class Batches:
         return (self.chain.run(images, 0, [self.position])[0] if self.position else images), batch["labels"]
 
 
-def make_training(model, stages, probe_views=(), **craft):
-    craft = Craft(**craft)
-    return Training(model, stages, ends=ENDS, tasks=TASKS, features=Batches(), craft=craft, probe_views=probe_views)
+def make_training(model, stages, probe_views=(), splits=None, **craft):
+    more = {"features": Batches(), "craft": Craft(**craft), "probe_views": probe_views, "splits": splits}
+    return Training(model, stages, ends=ENDS, tasks=TASKS, **more)
 
 
 def train(training, tmp_path, state=None, stop=None, seconds=3600, listener=None, **more):

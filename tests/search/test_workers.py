@@ -54,7 +54,7 @@ def test_a_trial_that_kills_every_worker_fails(tmp_path):
 
 
 def test_workers_that_cannot_start_end_the_search_with_their_reason(tmp_path):
-    with pytest.raises(TlkitError, match="a worker can't start: the images are gone"):
+    with pytest.raises(TlkitError, match="a worker gave up: the images are gone"):
         work_in_processes(open_trials(tmp_path), start_badly, (None,), 2, 1, lambda *_: None)
 
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from two_blocks import BATCH, ENDS, STEPS, TASKS, StopAfter, make_batches, make_model, make_training, train
 
-from tlkit.errors import Stopped, TlkitError
+from tlkit.errors import Stopped
 from tlkit.models.assemble import cut
 from tlkit.models.chain import Chain
 from tlkit.recipe_keys import Stage
 from tlkit.training.checkpoint import Checkpoint
+from tlkit.training.contest import Contest
 from tlkit.training.features import Batch
 from tlkit.training.interrupt import StopRequest
 from tlkit.training.stage import StageTrainer
@@ -113,10 +114,10 @@ def test_patience_ends_a_stage_and_the_next_one_begins(tmp_path):
 
 @pytest.mark.parametrize("monitor", ["loss", "accuracy"])
 def test_the_monitored_figure_chooses(monitor):
-    training = make_training(make_model(), [Stage(epochs=1, learning_rate=1e-3)], monitor=monitor)
+    contest = Contest(monitor, patience=0)
     surer = {"val_loss": 0.3, "val_accuracy": 0.8}
     righter = {"val_loss": 0.4, "val_accuracy": 0.9}
-    assert (training._score(surer) > training._score(righter)) == (monitor == "loss")
+    assert (contest.score(surer) > contest.score(righter)) == (monitor == "loss")
 
 
 def test_cosine_falls_from_the_rate_to_nearly_nothing(tmp_path):
@@ -151,25 +152,3 @@ def test_a_stopped_training_resumes_to_the_same_bits(steps, stages, tmp_path):
     for mine, theirs in zip(fresh.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert [layer.trainable for layer in fresh.layers] == [layer.trainable for layer in whole.layers]
-
-
-def test_a_validation_loss_that_is_no_number_ends_the_run(tmp_path):
-    stage = Stage(unfreeze=0, epochs=3, learning_rate=9.9, optimizer="sgd")
-    model = make_model()
-    training = make_training(model, [stage])
-    validation = training.features.validation
-
-    def poison():
-        model.get_layer("head_bn").moving_mean.assign(np.full(4, np.nan, "float32"))
-        return validation()
-
-    training.features.validation = poison
-    with pytest.raises(TlkitError, match=r"the validation loss is nan"):
-        train(training, tmp_path)
-
-
-def test_a_loss_that_is_no_number_ends_the_run_in_one_line(tmp_path):
-    model = make_model()
-    model.get_layer("logits").kernel.assign(np.full((4, 3), np.nan, "float32"))
-    with pytest.raises(TlkitError, match=r"stage 0, epoch 0, step 0: the loss is nan\. Try a new run with a tenth of"):
-        train(make_training(model, [Stage(epochs=1, learning_rate=1e-3)]), tmp_path)

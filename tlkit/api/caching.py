@@ -6,13 +6,14 @@ from tlkit.api.parts import make_mixing, probe_views, streamed_epochs
 from tlkit.training.store import DiskStore, MemoryStore, StoreError
 
 
-def choose_cache(job, recipe, model):
+def choose_cache(job, recipe, model, beside=0):
     """Choose what a run keeps, where the recipe leaves it open, and say so in one line.
 
     Args:
         job: The `Job`; a plan that it has already, as a fold has the whole run's, stays.
         recipe: Its resolved `Recipe`, of which `training.cache` may still be `"auto"`.
         model: The model as it was built.
+        beside: Bytes of memory that training is predicted to take.
 
     Returns:
         `(recipe, plan, store)`: the recipe with its choice made, the `CachePlan`, and the store or None.
@@ -27,7 +28,10 @@ def choose_cache(job, recipe, model):
     if job.pool is not None:
         counts = {"train": len(job.pool), "val": len(job.pool), "test": 0}
     store = DiskStore(max_bytes=job.cache_size, note=job.listener.note)
-    room = {"disk": _disk_room(store, recipe.training.cache, job.listener), "ram": memory_room()}
+    room = {
+        "disk": _disk_room(store, recipe.training.cache, job.listener),
+        "ram": memory_room(beside),
+    }
     job = replace(job, recipe=recipe)
     plan = plan_cache(
         recipe.training.cache,

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from tlkit.api.caching import kept_evaluation
+from tlkit.api.parts import make_splits
 from tlkit.data.labels import labelled
 from tlkit.data.tta import find_views
 from tlkit.errors import RecipeError
@@ -64,7 +65,8 @@ def make_chain(job, known):
     """Return the `Chain` of a job's model as it is now; `known` is that of the training, parts of which may serve."""
     from tlkit.models.chain import Chain
 
-    return Chain(job.model, job.ends, job.data.tasks, job.recipe.data.batch_size, known)
+    rows = make_splits(job.recipe).rows("frozen", len(job.recipe.stages))
+    return Chain(job.model, job.ends, job.data.tasks, rows, known)
 
 
 def predict_split(job, chain, split, sets):

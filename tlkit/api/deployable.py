@@ -11,6 +11,8 @@ SHARE = 20  # of the time between two writes, one in so many parts goes into wri
 class Deployable:
     """Writes `model.keras` and `inputs.json` whenever something better would ship, but takes little time for it.
 
+    Where a training is about to fail it is called with `at_once=True`, and writes whatever is not written yet.
+
     Args:
         job: The `Job`, its run folder made.
         training: Its `tlkit.training.fit.Training`.
@@ -20,9 +22,9 @@ class Deployable:
         self._job, self._training = job, training
         self._written, self._not_before = None, 0.0
 
-    def __call__(self, state):
+    def __call__(self, state, at_once=False):
         row, started = self._training.candidate(state), time.monotonic()
-        if row is None or row == self._written or started < self._not_before:
+        if row is None or row == self._written or (started < self._not_before and not at_once):
             return
         with self._training.holding_best(state):
             write_model(self._job)

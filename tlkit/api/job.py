@@ -1,5 +1,6 @@
 """One run from its recipe to its metrics: the order in which a run folder comes to be."""
 
+import contextlib
 import math
 import shlex
 import time
@@ -10,10 +11,12 @@ from pathlib import Path
 from tlkit import run as run_folder
 from tlkit.api.budgeting import write_outcome
 from tlkit.api.caching import choose_cache
-from tlkit.api.calibrating import calibrate, refuse_idle_sets
+from tlkit.api.calibrating import refuse_idle_sets
 from tlkit.api.deployable import Deployable, describe_inputs
+from tlkit.api.memory import choose_splits
 from tlkit.api.parts import class_counts, make_training, refuse_idle, refuse_no_training
 from tlkit.api.precision import choose_precision
+from tlkit.api.recording import evaluate_in_parts, record_end, record_splits
 from tlkit.api.report import report_job
 from tlkit.api.resuming import (
     DATA,
@@ -25,12 +28,12 @@ from tlkit.api.resuming import (
     recorded_changes,
     take_up,
 )
-from tlkit.api.scoring import primary_key, score_splits
+from tlkit.api.scoring import primary_key
 from tlkit.api.words import describe_monitor
 from tlkit.catalog import BUILDABLE
 from tlkit.data.index import Data
 from tlkit.delivery.predict import Run
-from tlkit.errors import RecipeError, Stopped, Terminated
+from tlkit.errors import LostImageError, RecipeError, Stopped, Terminated, WriteError
 from tlkit.lock import FILE as LOCK_FILE
 from tlkit.lock import Lock
 from tlkit.progress import Listener
@@ -168,7 +171,8 @@ class Job:
             changes["versions"] = versions
         refuse_no_training(self, self.recipe, model)
         recipe = choose_precision(self, self.recipe, model)
-        recipe, plan, store = choose_cache(self, recipe, model)
+        recipe, beside = choose_splits(self, recipe, model)
+        recipe, plan, store = choose_cache(self, recipe, model, beside)
         if exists:
             for leftover in self.path.rglob(".*.tmp*"):  # of a write that was killed
                 leftover.unlink(missing_ok=True)
@@ -201,9 +205,8 @@ class Job:
             if len(self.data.tasks) > 1:
                 self.listener.note(describe_monitor(self.recipe))
             try:
-                _execute(self, estimate)
-            except (KeyboardInterrupt, Terminated) as interruption:
-                raise Stopped.after(interruption, self.resume_command) from None
+                with self.saying_how_to_go_on():
+                    _execute(self, estimate)
             finally:
                 self.close()
         run = Run(self.path)
@@ -219,11 +222,28 @@ class Job:
         Returns:
             The row of the epoch, or of the probe, that validated best: `stage`, `epoch`, `val_loss`, `val_accuracy`.
         """
-        _record_environment(self)
-        state, _ = _train(self)
-        row = _choice(state.best)
-        run_folder.write_json(self.path / run_folder.METRICS, {"primary": "val.loss", "val": row})
+        with self.saying_how_to_go_on():
+            _record_environment(self)
+            state, _ = _train(self)
+            row = _choice(state.best)
+            run_folder.write_json(self.path / run_folder.METRICS, {"primary": "val.loss", "val": row})
         return row
+
+    @contextlib.contextmanager
+    def saying_how_to_go_on(self):
+        """Return a context in which whatever ends a run that can be resumed says how.
+
+        Raises:
+            Stopped, WriteError, LostImageError: For what comes through.
+        """
+        try:
+            yield
+        except (KeyboardInterrupt, Terminated) as interruption:
+            raise Stopped.after(interruption, self.resume_command) from None
+        except WriteError as error:
+            raise error.resumed_by(self.resume_command) from None
+        except LostImageError as error:
+            raise LostImageError(f"{error} What is done is kept; to go on: {self.resume_command}") from None
 
     @property
     def resume_command(self):
@@ -260,10 +280,7 @@ def _execute(job, estimate):
     _record_environment(job)
     state, training = _train(job)
     evaluation_started = time.monotonic()
-    job, calibration = calibrate(job, training.chain)
-    with run_folder.atomic_path(job.path / run_folder.MODEL) as temporary:
-        job.model.save(temporary)
-    metrics = score_splits(job, training.chain, calibration)
+    job, metrics = evaluate_in_parts(job, state, training)
     run_folder.write_json(job.path / run_folder.INPUTS, describe_inputs(job, metrics.get("conformal", {})))
     if estimate:
         metrics |= {"primary": primary_key("cv", job.data.tasks), "cv": estimate}
@@ -305,7 +322,8 @@ def _train(job):
     from tlkit.training.interrupt import deferred_signals
     from tlkit.training.stage import weights_hash
 
-    recipe, data, training = job.recipe, job.data, make_training(job)
+    recipe, data = job.recipe, job.data
+    training = make_training(job, lambda entries: record_splits(job, entries))
     identity = {
         RECIPE: deciding(recipe).to_toml(),
         DATA: data.fingerprint,
@@ -313,11 +331,11 @@ def _train(job):
     }
     seconds = recipe.training.checkpoint_seconds
     until = job.budget.train_until if job.budget else math.inf
-    deadline = Deadline(until, lambda stages: _record_end(job, stages))
+    deadline = Deadline(until, lambda stages: record_end(job, stages))
     whole = job.resume_path == job.path  # no fold, no trial
     allowed = job.allowed | recorded_changes(job.path)
     checkpoint = Checkpoint(job.path / run_folder.CHECKPOINT, identity, seconds, job.resume_command, allowed)
-    recorder = _Recorder(job.path)
+    recorder = _Recorder(job.path, job.listener.note)
     with deferred_signals() as stop, checkpoint:
         state = checkpoint.load(job.listener.note) or TrainingState()
         _heed_changes(job, training, state, checkpoint.changed)
@@ -355,15 +373,6 @@ def _heed_changes(job, training, state, of_checkpoint):
         job.listener.note(f"the run's {what} changed, as allowed: it doesn't end with the bits that it would have had")
 
 
-def _record_end(job, stages):
-    """Write into a run's recipe where its training ends, before it does."""
-    last = next(number for number, stage in enumerate(stages) if stage.trained_epochs < stage.epochs)
-    done, planned = stages[last].trained_epochs, stages[last].epochs
-    job.listener.note(f"time for training is up: stage {last} ends after {done} of {planned} epochs")
-    recipe = job.recipe.model_copy(update={"stages": stages})
-    run_folder.write_text(job.path / run_folder.RECIPE, recipe.to_toml())
-
-
 def _choice(row):
     """Return which candidate a row of figures belongs to, and its figures."""
     return {key: row[key] for key in ("stage", "epoch", "val_loss", "val_accuracy")}
@@ -372,11 +381,11 @@ def _choice(row):
 class _Recorder:
     """Writes `history.csv` and the TensorBoard log after every epoch."""
 
-    def __init__(self, path):
+    def __init__(self, path, note):
         from tlkit.training.tensorboard import ScalarLog
 
         self._path = path / run_folder.HISTORY
-        self._log = ScalarLog(path / run_folder.TENSORBOARD)
+        self._log = ScalarLog(path / run_folder.TENSORBOARD, note)
 
     def __call__(self, state):
         self.write_history(state)

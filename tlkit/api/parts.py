@@ -101,8 +101,26 @@ def streamed_epochs(recipe):
     return make_mixing(recipe).epochs | {number for number, size in enumerate(sizes) if size not in full}
 
 
-def make_training(job):
-    """Return the `tlkit.training.fit.Training` of a job whose model is there."""
+def make_splits(recipe, record=None):
+    """Return the `tlkit.training.splits.Splits` of a recipe; where it leaves them open, there are none.
+
+    Args:
+        recipe: The `Recipe`.
+        record: As for `Splits`.
+    """
+    from tlkit.training.splits import Splits
+
+    entries = recipe.training.splits
+    return Splits(recipe.data.batch_size, [] if entries == "auto" else entries, record)
+
+
+def make_training(job, record_splits=None):
+    """Return the `tlkit.training.fit.Training` of a job whose model is there.
+
+    Args:
+        job: The `Job`.
+        record_splits: As `record` for `tlkit.training.splits.Splits`.
+    """
     from tlkit.models.backbones import auxiliary_heads
     from tlkit.training.features import Features
     from tlkit.training.fit import Training
@@ -131,13 +149,15 @@ def make_training(job):
         ends=job.ends,
         tasks=data.tasks,
         features=features,
-        craft=_make_craft(recipe, counts),
+        craft=make_craft(recipe, counts),
         probe_views=probe_views(job),
         auxiliaries=auxiliary_heads(recipe.backbone.name, data.tasks) if recipe.head.original else None,
+        splits=make_splits(recipe, record_splits),
     )
 
 
-def _make_craft(recipe, counts):
+def make_craft(recipe, counts):
+    """Return the `tlkit.training.stage.Craft` of a recipe; `counts` is what `class_counts` returns."""
     from tlkit.training.stage import Craft
 
     loss, training = recipe.loss, recipe.training

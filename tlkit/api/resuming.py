@@ -89,9 +89,9 @@ def take_up(path, recipe, data, allowed):
 
 
 def deciding(recipe):
-    """Return a recipe without what is no part of what was asked for: where features lie, where time was up."""
+    """Return a recipe without what was not asked for: where features lie, where time was up or memory ended."""
     recipe = recipe.model_copy(deep=True)
-    recipe.training.cache = "auto"
+    recipe.training.cache = recipe.training.splits = "auto"
     if not isinstance(recipe.stages, str):
         recipe.stages = [stage.model_copy(update={"stop_after": "never"}) for stage in recipe.stages]
     return recipe

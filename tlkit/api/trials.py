@@ -17,6 +17,7 @@ from tlkit.api.deployable import write_model
 from tlkit.api.resuming import VERSIONS
 from tlkit.data.index import fold_splits, subset, with_split
 from tlkit.data.tta import find_views
+from tlkit.errors import LostImageError, WriteError
 from tlkit.progress import Listener
 from tlkit.recipe import check_recipe, set_keys
 from tlkit.search.trials import DONE, FAILED, PRUNED, Answer, is_hopeless
@@ -131,6 +132,8 @@ class Bench:
                     write_model(job)
         except _Hopeless:
             score, status, reason = curve.best[-1], PRUNED, f"below the median after epoch {len(curve.best)}"
+        except (LostImageError, WriteError):  # which would end every other trial, too
+            raise
         except Exception as error:  # whatever a trial's settings bring about ends that trial, not the search
             score, status, reason = None, FAILED, f"{type(error).__name__}: {error}"
             path.mkdir(parents=True, exist_ok=True)

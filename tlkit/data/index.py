@@ -18,7 +18,7 @@ from tlkit.data.labels import labelled, with_scale
 from tlkit.data.listing import find_source, list_csv, list_folder
 from tlkit.data.oddities import oddities
 from tlkit.data.splits import FRACTIONS, SPLITS, assign, carve, folds_of, need_groups, need_training_labels, tied, unite
-from tlkit.errors import DataError, did_you_mean
+from tlkit.errors import DataError, LostImageError, did_you_mean
 from tlkit.tasks import KINDS, NAME, Task
 
 
@@ -78,7 +78,7 @@ class Data:
             at_least: As for `tlkit.data.decode.decode`; arrays are returned whole.
 
         Raises:
-            DataError: If the file has gone or changed since it was checked.
+            LostImageError: If the file has gone or changed since it was checked, or can't be read.
         """
         if self.images is not None:
             return as_rgb(self.images[i])
@@ -88,12 +88,12 @@ class Data:
         try:
             content = read_file(path)
             if hashlib.sha256(content).hexdigest() != self.sha256[i]:
-                raise DataError(f"{path}: has changed since it was checked. Put it back, or start a new run.")
+                raise LostImageError(f"{path}: has changed since it was checked. Put it back, or start a new run.")
             return decode(content, at_least)
         except FileNotFoundError:
-            raise DataError(f"{path}: has gone. Put it back, or start a new run without it.") from None
+            raise LostImageError(f"{path}: has gone. Put it back, or start a new run without it.") from None
         except OSError as error:
-            raise DataError(f"{path}: can't be read: {error.strerror}") from None
+            raise LostImageError(f"{path}: can't be read: {error.strerror}. Mend that, or start a new run.") from None
         except DecodeError as error:
             raise DataError(f"{path}: {error}") from None
 

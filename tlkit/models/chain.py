@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tlkit.models.assemble import cut_position, segments
+from tlkit.models.exhaustion import naming_exhaustion
 
 
 class Chain:
@@ -25,14 +26,15 @@ class Chain:
         ends: Names of its block ends, first block first.
         tasks: Dict of task name to `Task`.
         batch_size: The one batch shape at which every segment runs.
-        known: An earlier chain; if it is of the same model, what it has folded is used where weights are the same.
+        known: An earlier chain; if it is of the same model and batch size, what it has folded is used where weights are
+            the same.
     """
 
     def __init__(self, model, ends, tasks, batch_size, known=None):
         self.batch_size = batch_size
         self._model, self._ends, self._tasks = model, ends, tasks
         self._segments = segments(model, ends, tasks)
-        shared = known is not None and known._model is model
+        shared = known is not None and known._model is model and known.batch_size == batch_size
         self._folded, self._known_digests = (known._folded, known._known_digests) if shared else ({}, {})
         self._digests, self._weights = [hashlib.sha256(str(model.input_shape).encode()).hexdigest()], {}
         self._probed = (0, None)
@@ -106,14 +108,27 @@ class Chain:
         """Compute what comes out at some positions.
 
         Args:
-            batch: Array `(n, ...)`, `n` at most `batch_size`: images or features at position `start`. A short batch is
-                padded with zeros, since kernels, and with them the last bits, may differ between batch shapes.
+            batch: Array `(n, ...)`: images or features at position `start`. More than `batch_size` are run in parts. A
+                short batch is padded with zeros, since kernels, and with them the last bits, may differ between batch
+                shapes.
             start: The position of `batch`.
             stops: Positions after `start`, in ascending order.
 
         Returns:
             List with, for each stop, a float32 array `(n, ...)`, or the model's dict of them.
+
+        Raises:
+            OutOfMemoryError: If memory runs out.
         """
+        if len(batch) > self.batch_size:
+            parts = [batch[first : first + self.batch_size] for first in range(0, len(batch), self.batch_size)]
+            return [
+                _concatenate(of_stop) for of_stop in zip(*(self.run(part, start, stops) for part in parts), strict=True)
+            ]
+        with naming_exhaustion("frozen", self.batch_size):
+            return self._run(batch, start, stops)
+
+    def _run(self, batch, start, stops):
         count = len(batch)
         missing = self.batch_size - count
         x = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1)) if missing else batch
@@ -165,6 +180,12 @@ def _to_numpy(outputs, count):
     if isinstance(outputs, dict):
         return {name: _to_numpy(values, count) for name, values in outputs.items()}
     return keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))[:count]
+
+
+def _concatenate(parts):
+    if isinstance(parts[0], dict):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(parts)
 
 
 REFERENCES = ("keras_history", "input_layers", "output_layers")  # where a config refers to a layer by its name

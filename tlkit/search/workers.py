@@ -40,7 +40,7 @@ def work_in_processes(search, start, arguments, count, threads, on_answer):
         on_answer: Called here with a `Proposal` and its `Answer`, once it is in the journal.
 
     Raises:
-        TlkitError: If a worker can't be started.
+        TlkitError: If a worker can't be started, or meets with what would end every trial.
     """
     pool = _Pool(start, arguments, threads)
     deaths = {}
@@ -106,7 +106,7 @@ class _Pool:
             worker.process.join()
             self._workers.remove(worker)
         if isinstance(answer, str):
-            raise TlkitError(f"tune: a worker can't start: {answer}")
+            raise TlkitError(f"tune: a worker gave up: {answer}")
         return answer
 
     def stop(self):
@@ -151,6 +151,8 @@ def _work(pipe, start, arguments):
     try:
         while True:
             pipe.send(make(*pipe.recv()))
+    except TlkitError as error:
+        pipe.send(str(error))
     except (EOFError, OSError, KeyboardInterrupt, Stopped):
         pass  # the search is over, or stopped and saved
 

@@ -168,14 +168,24 @@ def _choose(sizes, views_run, room, anyway):
         kept, used = kept | {best}, used + sizes[best]
 
 
-def memory_room():
-    """Return the bytes of memory that features may fill: half of what is available now, in a container of its share."""
+def memory_room(beside=0):
+    """Return the bytes of memory that features may fill: half of what is available, or what training leaves of it.
+
+    Args:
+        beside: Bytes that training is predicted to take.
+    """
+    available = available_memory()
+    return max(0, min(available // 2, available - beside))
+
+
+def available_memory():
+    """Return the bytes of memory that this process may still take; in a container, of its share."""
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return int(max(0, min(available, _control_group_room()))) // 2
+    return int(max(0, min(available, _control_group_room())))
 
 
 def _control_group_room():

@@ -11,7 +11,7 @@ from typing import Annotated, get_type_hints
 import numpy as np
 from pydantic import Field, TypeAdapter
 
-from tlkit.errors import RunError
+from tlkit.errors import RunError, WriteError
 from tlkit.run import CHECKPOINT_FILES, atomic_path
 from tlkit.training.sealed import DamagedError, read_sealed, write_sealed
 
@@ -146,7 +146,7 @@ class Checkpoint:
             state: `TrainingState`. It may change afterwards, its arrays are replaced and never written into.
 
         Raises:
-            RunError: If an earlier one couldn't be written.
+            WriteError: If an earlier one couldn't be written.
         """
         self.wait()
         plain = {key: value for key, value in vars(state).items() if key not in _TENSORS}
@@ -161,7 +161,7 @@ class Checkpoint:
         """Wait until what is being written is on the disk.
 
         Raises:
-            RunError: If the system refuses: no space, a quota, no permission, a read-only place.
+            WriteError: If the system refuses: no space, a quota, no permission, a read-only place.
         """
         pending, self._pending = self._pending, None
         if pending:
@@ -178,8 +178,10 @@ class Checkpoint:
                     os.fsync(file.fileno())
                 if self._newest_is_whole and self.path.exists():
                     self.path.replace(self._previous)
+        except WriteError:
+            raise
         except OSError as error:
-            raise RunError(f"{self.path}: the checkpoint can't be written: {error.strerror or error}.") from error
+            raise WriteError(self.path, error) from None
         self._newest_is_whole = True
         self._next_write = started + max(self._seconds, _SHARE * (time.monotonic() - started))
 

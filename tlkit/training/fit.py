@@ -1,13 +1,13 @@
 """The training loop: stage after stage, batch after batch, from whatever state it is given."""
 
 import contextlib
+import gc
 import itertools
-import math
 import time
 
 import numpy as np
 
-from tlkit.errors import Stopped, TlkitError
+from tlkit.errors import LostImageError, OutOfMemoryError, Stopped
 from tlkit.models.assemble import cut, freeze, variables_by_block
 from tlkit.models.chain import Chain
 from tlkit.models.resized import resized
@@ -15,15 +15,17 @@ from tlkit.recipe_keys import Stage
 from tlkit.training.average import BestEpochs
 from tlkit.training.checkpoint import TrainingState, refuse_unfit, restore
 from tlkit.training.clock import Deadline, StageClock
+from tlkit.training.contest import PROBE, Contest
 from tlkit.training.floor import fit_floor
 from tlkit.training.interrupt import StopRequest
 from tlkit.training.losses import Anchor
 from tlkit.training.lr_find import range_test
-from tlkit.training.rules import beats, resolve_stage
-from tlkit.training.stage import Craft, StageTrainer, assign, unfrozen_blocks, values_of
+from tlkit.training.rules import resolve_stage
+from tlkit.training.safe_point import NoNumberError, SafePoint, refuse_no_number, refuse_no_numbers
+from tlkit.training.splits import PROBE_STAGE, Splits
+from tlkit.training.stage import Craft, StageTrainer, assign, in_place, unfrozen_blocks, values_of
 
 HISTORY_COLUMNS = ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-PROBE = {"stage": -1, "epoch": 0}  # where the probe stands among the candidates
 
 
 class Training:
@@ -38,14 +40,22 @@ class Training:
         craft: `Craft`.
         probe_views: Training views of which a linear probe is fitted before the first stage; none for no probe.
         auxiliaries: As for `tlkit.training.stage.StageTrainer`.
+        splits: `Splits`: how many images are computed at once; None for a batch at a time as long as memory lasts.
+
+    Attributes:
+        chain: `Chain` of the model as it was when its last stage began.
+        splits: As given, and what was added where memory ran out.
     """
 
-    def __init__(self, model, stages, *, ends, tasks, features, craft=None, probe_views=(), auxiliaries=None):
+    def __init__(
+        self, model, stages, *, ends, tasks, features, craft=None, probe_views=(), auxiliaries=None, splits=None
+    ):
         self.model, self.ends, self.tasks = model, ends, tasks
         self.stages = [resolve_stage(stage) for stage in stages]
         self.features, self.steps_per_epoch = features, features.steps_per_epoch
         self.craft, self.probe_views, self._auxiliaries = craft or Craft(), probe_views, auxiliaries
-        self.chain = None
+        self.chain, self.splits = None, splits or Splits(features.batch_size)
+        self._safe, self._contest = None, Contest(self.craft.monitor, self.craft.patience)
         self._variables, self._resized, self._pretrained, self._beside = {}, {}, None, {}
         for number in range(len(self.stages)):
             self._model_of(number)  # refuses sizes that the network can't have
@@ -62,10 +72,15 @@ class Training:
             stop: `StopRequest`; once its signal is set, the state is saved and `Stopped` is raised.
             on_epoch: Called with the state after every epoch.
             on_candidate: Called with the state whenever `holding_best` may hold something better: after the probe, and
-                after every epoch.
+                after every epoch; with `at_once=True` where the training is about to fail.
             deadline: `Deadline`; once it is over, the training ends with what there is, if there is anything.
+
+        Raises:
+            NoNumberError: If the loss or a weight is no number; the state before that is saved.
+            LostImageError: If an image can't be read any more; the state is saved.
+            OutOfMemoryError: If memory runs out for a single image.
         """
-        deadline, on_candidate = deadline or Deadline(), on_candidate or (lambda state: None)
+        deadline, on_candidate = deadline or Deadline(), on_candidate or (lambda state, at_once=False: None)
         if not state.begun:
             self._begin(state, checkpoint, listener, stop)
             on_candidate(state)
@@ -74,11 +89,43 @@ class Training:
             if not self.stages[state.stage].trained_epochs:
                 self._advance(state)
                 continue
-            clock = StageClock(state)
-            trainer = self._start_stage(state)
-            total = self.stages[state.stage].epochs * self.steps_per_epoch
-            done = state.epoch * self.steps_per_epoch + state.step
-            listener.stage_started(state.stage, self.stages, total, done)
+            full = None
+            try:
+                self._train_stage(state, checkpoint, listener, stop, on_epoch, on_candidate, deadline)
+            except NoNumberError:
+                if self.candidate(state) is not None:
+                    on_candidate(state, at_once=True)
+                self._safe.restore(state)
+                if state.variables:
+                    checkpoint.save(state)
+                raise
+            except OutOfMemoryError as error:
+                full = error.bare()
+            if full:
+                self._safe.restore(state)
+                self._halve(full, state.stage, state.epoch * self.steps_per_epoch + state.step, listener)
+        self.hold_chosen(state)
+        depth = unfrozen_blocks(self.stages[-1], self.ends) if self.stages else 0
+        freeze(self.model, self.ends, depth, batch_norm=self.craft.norm_policy)
+        state.variables, state.optimizer = [], []
+        checkpoint.save(state)
+        checkpoint.wait()
+        if stop.signal:
+            raise Stopped(stop.signal, checkpoint.resume_command)
+
+    def hold_chosen(self, state):
+        """Put the weights that were chosen into the model, once the training is over."""
+        restore(self._tracked(len(self.stages) - 1, self.model), state.best_variables)
+
+    def _train_stage(self, state, checkpoint, listener, stop, on_epoch, on_candidate, deadline):
+        """Train a stage to its end, or to where its batches begin to be computed in other parts."""
+        self._safe = SafePoint(state)
+        clock, trainer = StageClock(state), self._start_stage(state)
+        total = self.stages[state.stage].epochs * self.steps_per_epoch
+        done = state.epoch * self.steps_per_epoch + state.step
+        self._take(state, trainer)
+        listener.stage_started(state.stage, self.stages, total, done)
+        try:
             for epoch_is_over in self._steps(trainer, state, listener, stop):
                 clock.tick()
                 if epoch_is_over:
@@ -93,16 +140,21 @@ class Training:
                 self._heed(deadline, state)
                 if state.epoch >= self.stages[state.stage].trained_epochs:
                     break
+                at = state.epoch * self.steps_per_epoch + state.step
+                if at > done and self.splits.begin(state.stage, at):
+                    self._take(state, trainer)
+                    return
             listener.stage_finished()
             self._finish_stage(state, trainer, listener)
-        restore(self._tracked(len(self.stages) - 1, self.model), state.best_variables)
-        depth = unfrozen_blocks(self.stages[-1], self.ends) if self.stages else 0
-        freeze(self.model, self.ends, depth, batch_norm=self.craft.norm_policy)
-        state.variables, state.optimizer = [], []
-        checkpoint.save(state)
-        checkpoint.wait()
-        if stop.signal:
-            raise Stopped(stop.signal, checkpoint.resume_command)
+        except LostImageError:
+            self._take(state, trainer)
+            checkpoint.save(state)
+            raise
+
+    def _halve(self, full, stage, step, listener):
+        """Compute half as many images at once from a step on."""
+        listener.note(self.splits.halve(full, stage, step, trains_norms=self.craft.batch_norm == "train"))
+        gc.collect()
 
     def refuse_another(self, state):
         """Refuse a state of other stages or of another model, as a checkpoint may hold after the recipe changed.
@@ -115,7 +167,8 @@ class Training:
         if state.best_variables:
             refuse_unfit(tracked, state.best_variables)
         if state.variables:
-            trainer = self._trainer(self._model_of(number), self.stages[number], state)
+            rows = self.splits.rows("training", number, state.epoch * self.steps_per_epoch + state.step)
+            trainer = self._trainer(self._model_of(number), self.stages[number], state, rows)
             refuse_unfit([*tracked, *trainer.state_variables], [*state.variables, *state.optimizer])
 
     def range_test(self, steps, listener):
@@ -130,10 +183,20 @@ class Training:
         yield from range_test(trainer, self.features.training(0), steps)
 
     def _begin(self, state, checkpoint, listener, stop):
-        """Fit the probe, put it into the head, and take it for the best so far."""
+        """Fit the probe, put it into the head, and take it for the best so far; with fewer images at once if needed."""
+        full = None
+        while not state.begun:
+            try:
+                self._fit_probe(state, checkpoint, listener, stop)
+            except OutOfMemoryError as error:
+                full = error.bare()
+            if not state.begun:
+                self._halve(full, PROBE_STAGE, 0, listener)
+
+    def _fit_probe(self, state, checkpoint, listener, stop):
         started = time.monotonic()
         if self.probe_views:
-            self.chain = Chain(self.model, self.ends, self.tasks, self.features.batch_size)
+            self.chain = self._chain_of(self.model, PROBE_STAGE, 0)
             self.features.start_stage(self.chain, self.chain.position(0), self._cuts_from(0))
             for seconds in self.features.prepare_views(self.probe_views):
                 state.pass_seconds += seconds
@@ -141,7 +204,8 @@ class Training:
                     checkpoint.save(state)
                     checkpoint.wait()
                     raise Stopped(stop.signal, checkpoint.resume_command)
-            trainer = self._trainer(self.model, Stage(unfreeze=0, epochs=1, learning_rate=1.0), state)
+            rows = self.splits.rows("training", PROBE_STAGE)
+            trainer = self._trainer(self.model, Stage(unfreeze=0, epochs=1, learning_rate=1.0), state, rows)
             weights = self.craft.class_weights
             probes = fit_floor(trainer.suffix, self.tasks, self.features, self.probe_views, weights)
             if probes is None:
@@ -150,7 +214,7 @@ class Training:
                 figures = trainer.evaluate(self.features.validation())
                 state.best = state.probe = PROBE | {"val_loss": figures.loss, "val_accuracy": figures.score}
                 listener.probe_fitted(state.probe)
-                state.best_figures = [self._figures(figures)]
+                state.best_figures = [self._contest.figures(figures)]
                 state.best_variables = values_of(self._tracked(0, self.model))
                 strengths = ", ".join(f"{probe.strength:g}" for probe in probes.values())
                 listener.note(
@@ -160,7 +224,10 @@ class Training:
         state.begun = True
         state.probe_seconds = time.monotonic() - started
 
-    def _trainer(self, model, stage, state):
+    def _chain_of(self, model, stage, step):
+        return Chain(model, self.ends, self.tasks, self.splits.rows("frozen", stage, step), known=self.chain)
+
+    def _trainer(self, model, stage, state, rows):
         anchor = None
         if self._pretrained is not None:
             blocks = zip(variables_by_block(model, self.ends)[1:], self._pretrained, strict=True)
@@ -177,6 +244,7 @@ class Training:
             log_variances=state.log_variances,
             validated=self.model,
             auxiliaries=self._auxiliaries_of if self._auxiliaries else None,
+            rows=rows,
         )
 
     def _auxiliaries_of(self, model):
@@ -195,16 +263,17 @@ class Training:
             assign(model.variables, values_of(self.model.variables))
         if resuming:
             restore(self._tracked(state.stage, model), state.variables)
-        trainer = self._trainer(model, self.stages[state.stage], state)
+        step = state.epoch * self.steps_per_epoch + state.step
+        rows = self.splits.rows("training", state.stage, step)
+        trainer = self._trainer(model, self.stages[state.stage], state, rows)
         if resuming:
             restore(trainer.state_variables, state.optimizer)
-        self.chain = Chain(self.model, self.ends, self.tasks, self.features.batch_size, known=self.chain)
+        self.chain = self._chain_of(self.model, state.stage, step)
         (position, _), *later = self._cuts_from(state.stage)
         if model is self.model:
             self.features.start_stage(self.chain, position, later)
         else:
-            shown = Chain(model, self.ends, self.tasks, self.features.batch_size)
-            self.features.start_stage(self.chain, position, later, shown)
+            self.features.start_stage(self.chain, position, later, self._chain_of(model, state.stage, step))
         if self.craft.batch_norm == "recalibrate" and trainer.held_norms and not resuming:
             epoch = sum(stage.epochs for stage in self.stages[: state.stage])
             batches = self.features.training(epoch * self.steps_per_epoch, mixing=False)
@@ -224,7 +293,7 @@ class Training:
         earlier_epochs = sum(earlier.epochs for earlier in self.stages[: state.stage])
         first_step = (earlier_epochs + state.epoch) * self.steps_per_epoch + state.step
         batches = self.features.training(first_step)
-        while state.epoch < stage.trained_epochs and not self._is_stale(state):
+        while state.epoch < stage.trained_epochs and not self._contest.is_stale(state):
             for seconds in self.features.prepare(earlier_epochs + state.epoch):
                 state.pass_seconds += seconds
                 yield False
@@ -232,7 +301,7 @@ class Training:
                 batch = next(batches)
                 step = state.epoch * self.steps_per_epoch + state.step
                 loss, score = trainer.train_step(batch, step, state.drops)
-                _refuse_nan("loss", loss, state, stage)
+                refuse_no_number("loss", loss, state, trainer.learning_rate_at(step, state.drops) if step else None)
                 state.loss_sum += loss * len(batch.features)
                 state.score_sum += score * len(batch.features)
                 state.seen += len(batch.features)
@@ -246,8 +315,8 @@ class Training:
         figures = trainer.evaluate(self.features.validation(), stop)
         if figures is None:
             return False
-        _refuse_nan("validation loss", figures.loss, state, self.stages[state.stage])
         steps_done = (state.epoch + 1) * self.steps_per_epoch
+        refuse_no_number("validation loss", figures.loss, state, trainer.learning_rate_at(steps_done - 1, state.drops))
         row = {
             "stage": state.stage,
             "epoch": state.epoch,
@@ -262,7 +331,7 @@ class Training:
             for name, (loss, score) in figures.by_task.items():
                 row |= {f"val_{name}_loss": loss, f"val_{name}_accuracy": score}
         is_best = self._contend(state, row, figures, trainer)
-        self._count_stale(state, is_best)
+        self._contest.count_stale(state, self.stages[state.stage], is_best)
         state.history.append(row)
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.score_sum, state.seen = 0.0, 0.0, 0
@@ -271,45 +340,38 @@ class Training:
 
     def _contend(self, state, row, figures, trainer):
         """Take an epoch for the stage's best if it is; return whether it is."""
-        is_best = state.stage_best is None or self._score(row) > self._score(state.stage_best)
+        is_best = state.stage_best is None or self._contest.score(row) > self._contest.score(state.stage_best)
         if not is_best and not self.craft.average_best:
             return False
         with trainer.averaged():
             values = values_of(self._tracked(state.stage, self._model_of(state.stage)))
         if is_best:
             state.stage_best, state.stage_best_variables = row, values
-            state.stage_best_figures = [self._figures(figures)]
+            state.stage_best_figures = [self._contest.figures(figures)]
         if self.craft.average_best:
-            BestEpochs(self.craft.average_best, state.kept_scores, state.kept).offer(self._score(row)[0], values)
+            BestEpochs(self.craft.average_best, state.kept_scores, state.kept).offer(
+                self._contest.score(row)[0], values
+            )
         return is_best
-
-    def _count_stale(self, state, is_best):
-        """Count epochs without a better one; after `decay_epochs` of them a plateau is met."""
-        stage = self.stages[state.stage]
-        state.stale_epochs = 0 if is_best else state.stale_epochs + 1
-        state.stale_since_drop = 0 if is_best else state.stale_since_drop + 1
-        if stage.schedule == "plateau" and state.stale_since_drop >= stage.decay_epochs:
-            state.drops, state.stale_since_drop = state.drops + 1, 0
 
     def _finish_stage(self, state, trainer, listener):
         """Let the stage's best contend with the best so far; go on from the winner, with a fresh optimizer."""
         tracked = self._tracked(state.stage, self._model_of(state.stage))
         best_epochs = BestEpochs(self.craft.average_best, state.kept_scores, state.kept)
         if (average := best_epochs.average()) is not None:
-            assign(tracked, average)
-            trainer.average = None  # these are averages already
-            figures = trainer.evaluate(self.features.validation())
+            with in_place(tracked, average):
+                figures = trainer.evaluate(self.features.validation(), as_it_is=True)
             row = state.stage_best | {"val_loss": figures.loss, "val_accuracy": figures.score}
-            if self._score(row) > self._score(state.stage_best):
+            if self._contest.score(row) > self._contest.score(state.stage_best):
                 listener.note(
                     f"stage {state.stage}: the mean of its {len(state.kept_scores)} best epochs is better yet"
                 )
                 state.stage_best, state.stage_best_variables = row, average
-                state.stage_best_figures = [self._figures(figures)]
+                state.stage_best_figures = [self._contest.figures(figures)]
         best_epochs.forget()
         state.log_variances = trainer.log_variances
         if state.stage_best is not None:
-            self._choose(state, listener)
+            self._contest.choose(state, listener)
         self._advance(state)
 
     def _advance(self, state):
@@ -331,47 +393,23 @@ class Training:
 
     def candidate(self, state):
         """Return the row of what would ship if the training ended now: the probe's or an epoch's; None for nothing."""
-        return state.stage_best if self._stage_would_ship(state) else state.best
+        return state.stage_best if self._contest.stage_would_ship(state) else state.best
 
     @contextlib.contextmanager
     def holding_best(self, state):
         """Let the model hold what `candidate` names for as long as the context lasts."""
-        values = state.stage_best_variables if self._stage_would_ship(state) else state.best_variables
-        variables = self._tracked(state.stage, self.model)
-        before = values_of(variables)
-        assign(variables, values)
-        try:
+        values = state.stage_best_variables if self._contest.stage_would_ship(state) else state.best_variables
+        with in_place(self._tracked(state.stage, self.model), values):
             yield
-        finally:
-            assign(variables, before)
-
-    @staticmethod
-    def _stage_would_ship(state):
-        if state.stage_best is None or state.best is None:
-            return state.stage_best is not None
-        return beats(state.stage_best_figures[0], state.best_figures[0])[0]
-
-    def _choose(self, state, listener):
-        """Keep what was best so far unless the stage's best beats it on the same validation images."""
-        if state.best is None:
-            wins, record = True, {}
-        else:
-            wins, difference, error = beats(state.stage_best_figures[0], state.best_figures[0])
-            record = {"difference": difference, "standard_error": error, "against": _name(state.best)}
-            listener.note(
-                f"{_name(state.stage_best)} against {_name(state.best)}, paired on validation: "
-                f"{difference:+.3f} ± {error:.3f} {self._figure_name}; {'taken' if wins else 'not taken'}"
-            )
-        candidate = {key: state.stage_best[key] for key in ("stage", "epoch", "val_loss", "val_accuracy")}
-        state.selection.append(candidate | record | {"taken": wins})
-        if wins:
-            state.best, state.best_figures = state.stage_best, state.stage_best_figures
-            state.best_variables = state.stage_best_variables
 
     def _take(self, state, trainer):
-        state.variables = values_of(self._tracked(state.stage, self._model_of(state.stage)))
-        state.optimizer = values_of(trainer.state_variables)
+        """Take the state's tensors from the model, if they are numbers: that is what the training may go back to."""
+        variables = values_of(self._tracked(state.stage, self._model_of(state.stage)))
+        done = state.epoch * self.steps_per_epoch + state.step
+        refuse_no_numbers(variables, state, trainer.learning_rate_at(done - 1, state.drops) if done else None)
+        state.variables, state.optimizer = variables, values_of(trainer.state_variables)
         state.log_variances = trainer.log_variances
+        self._safe = SafePoint(state)
 
     def _tracked(self, number, model):
         """Return the variables that stages 0 to `number` may have changed: those above the deepest cut among them."""
@@ -389,31 +427,3 @@ class Training:
         if size not in self._resized:
             self._resized[size] = resized(self.model, size)
         return self._resized[size]
-
-    @property
-    def _figure_name(self):
-        return "loss" if self.craft.monitor == "loss" else "error"
-
-    def _figures(self, validation):
-        """Return the monitored figure of each validation image, such that low is good."""
-        return validation.losses if self.craft.monitor == "loss" else 1.0 - validation.scores
-
-    def _score(self, row):
-        """Return what is to be highest: the monitored figure, then the other one to break ties."""
-        by_loss, by_accuracy = -row["val_loss"], row["val_accuracy"]
-        return (by_loss, by_accuracy) if self.craft.monitor == "loss" else (by_accuracy, by_loss)
-
-    def _is_stale(self, state):
-        return bool(self.craft.patience) and state.stale_epochs >= self.craft.patience
-
-
-def _name(row):
-    return "the probe" if row["stage"] < 0 else f"stage {row['stage']} epoch {row['epoch'] + 1}"
-
-
-def _refuse_nan(what, loss, state, stage):
-    if not math.isfinite(loss):
-        raise TlkitError(
-            f"stage {state.stage}, epoch {state.epoch}, step {state.step}: the {what} is {loss}. Try a new run with a "
-            f"tenth of that stage's learning_rate, {stage.learning_rate / 10:g}; the run's recipe.toml names it"
-        )

@@ -43,7 +43,7 @@ class Objective:
         total = 0.0
         for place, (name, half) in enumerate(zip(self.tasks, halves, strict=True)):
             weighted = half * ops.exp(-log_variances[place]) * losses[name] + 0.5 * log_variances[place]
-            total = total + weighted * ops.cast(ops.any(targets[name]["known"] > 0), "float32")
+            total = total + weighted * _any_labelled(targets[name])
         return total
 
     def by_task(self, logits, targets):
@@ -52,7 +52,7 @@ class Objective:
         for name, task in self.tasks.items():
             target = targets[name]
             per_image = self._per_image(task, ops.cast(logits[name], "float32"), target)
-            losses[name] = ops.sum(per_image) / ops.maximum(ops.sum(target["known"]), 1.0)
+            losses[name] = ops.sum(per_image) / _labelled(target)
         return losses
 
     def _per_image(self, task, logits, target):
@@ -82,8 +82,17 @@ class Objective:
                 right = ops.cast(ops.argmax(z, -1) == ops.argmax(target["positive"], -1), "float32")
             else:
                 right = ops.mean(ops.cast((z > 0) == (target["positive"] > target["negative"]), "float32"), axis=-1)
-            scores.append(ops.sum(target["known"] * right) / ops.maximum(ops.sum(target["known"]), 1.0))
+            scores.append(ops.sum(target["known"] * right) / _labelled(target))
         return sum(scores) / len(scores)
+
+
+def _labelled(target):
+    """Return the weight of a batch's labelled images, at least 1; in a part of one, what `targets.in_parts` says."""
+    return target["labelled"] if "labelled" in target else ops.maximum(ops.sum(target["known"]), 1.0)
+
+
+def _any_labelled(target):
+    return target["any"] if "any" in target else ops.cast(ops.any(target["known"] > 0), "float32")
 
 
 class Validation:

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tlkit.errors import TlkitError
 from tlkit.models.assemble import cut, freeze, variables_by_block
+from tlkit.models.exhaustion import naming_exhaustion
 from tlkit.training.average import MovingAverage
 from tlkit.training.losses import AUXILIARY_WEIGHT, Objective, Validation, kernel_penalty
 from tlkit.training.norms import norms_in_one_operation
@@ -16,7 +18,7 @@ from tlkit.training.optimizers import BlockOptimizer
 from tlkit.training.repeatable import graphs_as_written
 from tlkit.training.rules import resolve_stage
 from tlkit.training.schedule import learning_rate
-from tlkit.training.targets import Targets
+from tlkit.training.targets import Targets, in_parts
 
 
 @dataclass
@@ -74,6 +76,7 @@ class StageTrainer:
         validated: Model of the same layout on which the stage is validated, if it isn't the one that trains.
         auxiliaries: Function from the model to a list of dicts of task to logits, KerasTensors in its graph:
             classifiers whose losses are added while all blocks train, and that no one needs afterwards.
+        rows: How many images are computed at once, if not all of a batch: a step then adds up the gradients of parts.
     """
 
     def __init__(
@@ -89,7 +92,9 @@ class StageTrainer:
         log_variances=None,
         validated=None,
         auxiliaries=None,
+        rows=None,
     ):
+        self._rows = rows
         self.stage, self.tasks, self._steps_per_epoch = resolve_stage(stage), tasks, steps_per_epoch
         self.craft = craft = craft or Craft()
         depth = unfrozen_blocks(stage, ends)
@@ -145,12 +150,24 @@ class StageTrainer:
 
         Returns:
             Its loss, penalties included, and its score, see `Objective.score`.
+
+        Raises:
+            OutOfMemoryError: If memory runs out; what a step changes may then be half changed.
         """
         self.optimizer.set_learning_rate(self.learning_rate_at(step, drops) if rate is None else rate)
         self.suffix.reset_metrics()  # so that what comes back is of this batch alone, and no metric is state
         targets = self.targets.encode(batch.labels, batch.partners, batch.shares)
-        with computing_in(self.suffix, self.craft.precision), self._training_norms():
-            logs = self.suffix.train_on_batch(batch.features, targets, return_dict=True)
+        size = len(batch.features)
+        rows = min(size, self._rows or size)
+        with (
+            naming_exhaustion("training", rows),
+            computing_in(self.suffix, self.craft.precision),
+            self._training_norms(),
+        ):
+            if rows < size:
+                logs = self.suffix.train_in_parts(batch.features, in_parts(targets, rows), rows)
+            else:
+                logs = self.suffix.train_on_batch(batch.features, targets, return_dict=True)
         if self.average:
             self.average.update(step)
         return float(logs["loss"]), float(logs["score"])
@@ -164,26 +181,37 @@ class StageTrainer:
         with norms_in_one_operation(self.suffix), graphs_as_written():
             yield
 
-    def evaluate(self, feature_batches, stop=None):
+    def evaluate(self, feature_batches, stop=None, as_it_is=False):
         """Return the `Validation` over all images of `feature_batches`, on averaged weights if there are any.
 
         Args:
             feature_batches: Iterable of `(features, labels)`.
             stop: `StopRequest`; once its signal is set, None is returned.
+            as_it_is: Whether the model's own weights are validated, even if there are averaged ones.
+
+        Raises:
+            OutOfMemoryError: If memory runs out.
         """
         logits, labels = {name: [] for name in self.tasks}, {name: [] for name in self.tasks}
-        with self.averaged():
+        with contextlib.nullcontext() if as_it_is else self.averaged():
             for target, source in self._copies:
                 target.assign(source.value)
             for features, of_batch in feature_batches:
                 if stop and stop.signal:
                     return None
-                predicted = self._validated.predict_on_batch(features)
+                for part in self._parts(features):
+                    with naming_exhaustion("training", len(part)):
+                        predicted = self._validated.predict_on_batch(part)
+                    for name in self.tasks:
+                        logits[name].append(np.asarray(predicted[name]))
                 for name in self.tasks:
-                    logits[name].append(np.asarray(predicted[name]))
                     labels[name].append(of_batch[name])
         joined = [{name: np.concatenate(parts) for name, parts in by_task.items()} for by_task in (logits, labels)]
         return Validation(self.tasks, *joined, self.objective.weights)
+
+    def _parts(self, features):
+        rows = self._rows or len(features)
+        return [features[start : start + rows] for start in range(0, len(features), rows)]
 
     def averaged(self):
         """Return a context in which the model has its averaged weights, if it has any."""
@@ -205,18 +233,22 @@ class StageTrainer:
         """
         held = self.held_norms
         momenta = [layer.momentum for layer in held]
-        for layer in held:
-            layer.trainable, layer.momentum = True, 0.0  # so that a batch's statistics can be read off
         seen, sizes = [], []
-        for batch in batches:
-            self.suffix(batch.features, training=True)
-            seen.append([(values_of([layer.moving_mean, layer.moving_variance])) for layer in held])
-            sizes.append(len(batch.features))
-        for number, (layer, momentum) in enumerate(zip(held, momenta, strict=True)):
+        try:
+            for layer in held:
+                layer.trainable, layer.momentum = True, 0.0  # so that a batch's statistics can be read off
+            for part in (part for batch in batches for part in self._parts(batch.features)):
+                with naming_exhaustion("training", len(part)):
+                    self.suffix(part, training=True)
+                seen.append([(values_of([layer.moving_mean, layer.moving_variance])) for layer in held])
+                sizes.append(len(part))
+        finally:
+            for layer, momentum in zip(held, momenta, strict=True):
+                layer.trainable, layer.momentum = False, momentum
+        for number, layer in enumerate(held):
             means, variances = (np.array([of_batch[number][which] for of_batch in seen]) for which in (0, 1))
             mean = np.average(means, axis=0, weights=sizes)
             spread = np.average(variances + np.square(means - mean), axis=0, weights=sizes)
-            layer.trainable, layer.momentum = False, momentum
             assign([layer.moving_mean, layer.moving_variance], [mean, spread])
 
 
@@ -225,11 +257,53 @@ class _Trainee(keras.Model):
 
     def prepare(self, objective, anchor, l1, l2, log_variances):
         self._objective, self._anchor, self._l1, self._l2 = objective, anchor, l1, l2
-        self.log_variances = None
+        self.log_variances = self._of_part = self._apply = None
+        self._reached = []
         if objective.learns_weights:
             self.log_variances = self.add_weight(shape=(len(objective.tasks),), initializer="zeros", name="s")
             if log_variances:
                 self.log_variances.assign(np.array(log_variances, np.float32))
+
+    def train_in_parts(self, features, targets, rows):
+        """Do one step on a batch whose parts are computed one after the other.
+
+        Args:
+            features: float32 `(batch, ...)`.
+            targets: What `tlkit.training.targets.in_parts` returns.
+            rows: Images of a part.
+
+        Returns:
+            Dict of `loss` and `score` of the batch.
+        """
+        if keras.backend.backend() != "tensorflow":
+            raise TlkitError("batches are computed in parts under TensorFlow only. Choose a smaller batch_size.")
+        import tensorflow as tf
+
+        if self._of_part is None:
+            self._of_part = tf.function(self._gradients_of_part, autograph=False, jit_compile=False)
+            self._apply = tf.function(self._apply_mean, autograph=False, jit_compile=False)
+        total = None
+        for number, of_part in enumerate(targets):
+            found = self._of_part(tf.constant(features[number * rows : (number + 1) * rows]), of_part)
+            total = found if total is None else tf.nest.map_structure(tf.add, total, found)
+        self._apply(total["gradients"], tf.constant(len(targets), tf.float32))
+        return {name: float(total[name]) / len(targets) for name in ("loss", "score")}
+
+    def _gradients_of_part(self, features, targets):
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            outputs = self(features, training=True)
+            loss = self.compute_loss(x=features, y=targets, y_pred=outputs)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self._reached = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        gradients = [gradients[place] for place in self._reached]
+        outputs = outputs[0] if isinstance(outputs, list) else outputs
+        return {"loss": loss, "score": self._objective.score(outputs, targets), "gradients": gradients}
+
+    def _apply_mean(self, gradients, count):
+        variables = [self.trainable_variables[place] for place in self._reached]
+        self.optimizer.apply([gradient / count for gradient in gradients], variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         variables = [variable for variable in self.trainable_variables if variable is not self.log_variances]
@@ -280,6 +354,17 @@ def assign(variables, values):
     """Set variables from arrays, in order."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+@contextlib.contextmanager
+def in_place(variables, values):
+    """Let variables have other values for as long as the context lasts."""
+    before = values_of(variables)
+    assign(variables, values)
+    try:
+        yield
+    finally:
+        assign(variables, before)
 
 
 def weights_hash(model):

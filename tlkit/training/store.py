@@ -20,7 +20,7 @@ import numpy as np
 
 from tlkit.data.checks import cache_folder
 from tlkit.files import read_plain
-from tlkit.run import write_text
+from tlkit.run import replacing
 from tlkit.training.entry import DESCRIPTION, Entry, StoreError, name_of, what_of
 from tlkit.training.memory import MemoryStore
 from tlkit.training.rows_file import ABSENT, RowsFile
@@ -158,7 +158,8 @@ class DiskEntry(Entry):
         self.path.mkdir(parents=True, exist_ok=True)
         if _read_description(self.path) is None:
             record = {**self.description(), "created": datetime.now().astimezone().isoformat(timespec="seconds")}
-            write_text(self.path / ENTRY_FILE, json.dumps(record, indent=2) + "\n")
+            with replacing(self.path / ENTRY_FILE) as temporary:
+                temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8", newline="\n")
 
     def _in_folder(self, action):
         """Call a function while the entry's folder is there; again if another process evicts it under our hands."""

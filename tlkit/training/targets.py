@@ -63,6 +63,32 @@ class Targets:
         return {"known": known, "value": value[:, None]}
 
 
+def in_parts(targets, rows):
+    """Cut the targets of a batch into those of its parts, such that the mean of the parts' losses is the batch's loss.
+
+    Args:
+        targets: What `Targets.encode` returns.
+        rows: Images of a part; the last one may have fewer.
+
+    Returns:
+        List of dicts like `targets`; besides, float32 `labelled`, by which a part's sums are divided, and `any`, 1
+        where an image of the batch counts as labelled, else 0.
+    """
+    size = len(next(iter(targets.values()))["known"])
+    starts, parts = range(0, size, rows), []
+    whole = {name: target["known"].sum(dtype=np.float32) for name, target in targets.items()}
+    for start in starts:
+        part = {
+            name: {key: values[start : start + rows] for key, values in target.items()}
+            for name, target in targets.items()
+        }
+        for name, known in whole.items():
+            part[name]["labelled"] = np.asarray(max(known, 1.0) / len(starts), np.float32)
+            part[name]["any"] = np.asarray(known > 0, np.float32)
+        parts.append(part)
+    return parts
+
+
 def _mix(target, partners, shares):
     """Mix every image's target with its partner's; a number mixed with an unknown one is unknown."""
 
