@@ -54,9 +54,9 @@ def test_durations_are_said_as_people_say_them(seconds, text):
 
 
 def test_a_probe_takes_its_passes_and_what_comes_after():
-    """Two views of 237 images and one of 52; 52 again to calibrate, then 52 + 52 in two views each: 8 ms each."""
+    """Two views of 237 images and one of 52, which is kept; then 52 mirrored, and 52 for testing in two views: 8 ms each."""
     way = Way(image_size=224, views=2, unfreeze=None, epochs=0, tta="flip")
-    passes, predictions = (2 * 237 + 52) * 0.008, (52 + 2 * (52 + 52)) * 0.008
+    passes, predictions = (2 * 237 + 52) * 0.008, (52 + 2 * 52) * 0.008
     fitted = PROBE_SECONDS + 2 * 237 * (PROBE_IMAGE + 10 * PROBE_OUTPUT)
     assert finishing_seconds(way, FEW, HALVES) == pytest.approx(REPORT_SECONDS + 2.0 + predictions)
     assert predict_seconds(way, FEW, HALVES) == pytest.approx(
@@ -82,7 +82,7 @@ def test_each_rendering_of_the_test_time_views_is_a_pass():
 def test_features_that_are_not_kept_are_computed_in_every_epoch():
     way = Way(image_size=224, views=2, unfreeze=2, epochs=4, tta="none")
     kept, again = (predict_seconds(way, replace(FEW, kept=kept), HALVES) for kept in (True, False))
-    assert again - kept == pytest.approx(4 * (237 + 52) * (0.001 + 0.005))
+    assert again - kept == pytest.approx(4 * (237 + 52) * (0.001 + 0.005) + 2 * 52 * (0.008 - 0.002))
 
 
 def test_a_stage_takes_its_compiling_its_steps_and_a_validation_each_epoch():
@@ -90,14 +90,20 @@ def test_a_stage_takes_its_compiling_its_steps_and_a_validation_each_epoch():
     probe = Way(image_size=224, views=1, unfreeze=None, epochs=0, tta="none")
     staged = Way(image_size=224, views=1, unfreeze=2, epochs=5, tta="none")
     more = predict_seconds(staged, FEW, HALVES) - predict_seconds(probe, FEW, HALVES)
-    assert more == pytest.approx(5.0 + 5 * (8 * 0.2 + 52 * 0.002))
+    assert more == pytest.approx(5.0 + 5 * (8 * 0.2 + 52 * 0.002) + 2 * 52 * 0.002)
 
 
 def test_where_all_blocks_train_each_epoch_reads_its_images():
     probe = Way(image_size=224, views=1, unfreeze=None, epochs=0, tta="none")
     staged = Way(image_size=224, views=1, unfreeze="all", epochs=3, tta="none")
     more = predict_seconds(staged, MANY, SPEED) - predict_seconds(probe, MANY, SPEED)
-    assert more == pytest.approx(10.0 + 3 * (110 * 0.8 + 750 * 0.007 + (3500 + 750) * 0.001))
+    assert more == pytest.approx(10.0 + 3 * (110 * 0.8 + 750 * 0.007 + (3500 + 750) * 0.001) + 2 * 750 * 0.008)
+
+
+def test_no_size_is_smaller_than_the_net_takes():
+    found = ways(MANY, SPEED, MANY.rule_stage(7), views=[2, 1], tta=["flip", "none"], smallest=75)
+    assert {way.image_size for way in found} == {224, 160, 128, 96}
+    assert {way.image_size for way in listed(MANY, SPEED)} == {224, 160, 128, 96, 64}
 
 
 def test_half_the_side_takes_a_quarter_of_the_computing_and_as_much_reading():

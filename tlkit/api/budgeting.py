@@ -201,7 +201,9 @@ def _ways(job, work, speed):
         return []
     views = recipe.data.views or 1
     views = [views] if "views" in recipe.data.model_fields_set else [views, 1]
-    found = ways(work, speed, work.rule_stage(len(job.ends)), views=views, tta=_tta(recipe, work))
+    smallest = BUILDABLE[recipe.backbone.name].smallest_image
+    stage = work.rule_stage(len(job.ends))
+    found = ways(work, speed, stage, views=views, tta=_tta(recipe, work), smallest=smallest)
     return found if recipe.data.image_size == "auto" else [way for way in found if way.image_size == speed.image_size]
 
 

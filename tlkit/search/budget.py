@@ -14,7 +14,7 @@ UNITS = {"h": 3600, "m": 60, "s": 1}
 LEAST_SECONDS = 30  # in less, not even the engine and the report are done with
 MOST_SECONDS = 1000 * 3600
 SMALLER = (160, 128)  # sides in pixels at which a net sees less, and takes a half and a third of the time
-SMALLEST = 96
+SMALLEST = (96, 64)  # for a probe alone
 LEAST_EPOCHS = 3  # as of `rules.choose_stages`: fewer are not worth the compiling
 MOST_TIMES = 3  # so many times the epochs of the rules, where there is time
 MARGIN = 1.15  # what a prediction may be wrong by before training is cut short
@@ -146,7 +146,11 @@ def finishing_seconds(way, work, speed):
     """Return what comes after training: calibration, predictions of validation and test images, a model, a report."""
     speed = speed.at(way.image_size)
     renderings = len({*find_views("none"), *find_views(way.tta)})
-    return REPORT_SECONDS + speed.build + (work.val + (work.val + work.test) * renderings) * speed.image
+    passes = (work.val * (renderings - 1) + work.test * renderings) * speed.image
+    known = speed.image  # of a validation image as it is: its features are kept, if any layers are frozen
+    if work.kept and way.unfreeze != "all":
+        known = 0.0 if way.unfreeze is None else speed.suffix
+    return REPORT_SECONDS + speed.build + passes + 2 * work.val * known
 
 
 def predict_seconds(way, work, speed):
@@ -169,7 +173,7 @@ def predict_seconds(way, work, speed):
     return total + speed.first_step + way.epochs * (work.steps * speed.step + work.val * speed.suffix + again)
 
 
-def ways(work, speed, stage, *, views, tta):
+def ways(work, speed, stage, *, views, tta, smallest=0):
     """List the ways of making a model, those that promise most first.
 
     Pretrained nets are for images of their own size; but where there are images enough to train all blocks, a stage at
@@ -181,22 +185,24 @@ def ways(work, speed, stage, *, views, tta):
         speed: `Speed`, at the net's full image size.
         stage: As from `Work.rule_stage`.
         views, tta: Lists of what the plan may choose from, what promises most first.
+        smallest: Least side in pixels that the net takes.
 
     Returns:
         List of `Way`, their seconds predicted.
     """
     full, (most, *_), (usual, *_) = speed.image_size, views, tta
     least, plain = views[-1], tta[-1]
+    smaller, further = ([size for size in sizes if smallest <= size < full] for sizes in (SMALLER, SMALLEST))
     found = []
     if stage:
-        sizes = [full, *(size for size in SMALLER if size < full)] if stage.unfreeze == "all" else [full]
+        sizes = [full, *smaller] if stage.unfreeze == "all" else [full]
         shortest = min(LEAST_EPOCHS, stage.epochs)
         for size in sizes:
             longest = MOST_TIMES * stage.epochs if size == full else stage.epochs
             found += [Way(size, most, stage.unfreeze, number, usual) for number in range(longest, shortest - 1, -1)]
             found.append(Way(size, least, stage.unfreeze, shortest, plain))
     found += [Way(full, most, None, 0, usual), Way(full, least, None, 0, plain)]
-    found += [Way(size, least, None, 0, plain) for size in (*SMALLER, SMALLEST) if size < full]
+    found += [Way(size, least, None, 0, plain) for size in (*smaller, *further)]
     found = list(dict.fromkeys(found))
     return [replace(way, seconds=predict_seconds(way, work, speed)) for way in found]
 
