@@ -54,7 +54,7 @@ def test_durations_are_said_as_people_say_them(seconds, text):
 
 
 def test_a_probe_takes_its_passes_and_what_comes_after():
-    """Two views of 237 images and one of 52, which is kept; then 52 mirrored, and 52 for testing in two views: 8 ms each."""
+    """Two views of 237 images, one of 52 that is kept; 52 mirrored, and 52 for testing in two views: 8 ms each."""
     way = Way(image_size=224, views=2, unfreeze=None, epochs=0, tta="flip")
     passes, predictions = (2 * 237 + 52) * 0.008, (52 + 2 * 52) * 0.008
     fitted = PROBE_SECONDS + 2 * 237 * (PROBE_IMAGE + 10 * PROBE_OUTPUT)
