@@ -12,8 +12,8 @@ from tlkit.recipe import read_recipe
 
 IDENTICAL, CLOSE, DIFFERENT = "identical to the bit", "within the tolerance", "differs"
 # Other threads, processors and versions of the engine add up numbers in another order, and training makes the last bits
-# grow. Measured with EfficientNet-Lite0 on 138 photos of ten classes, 2 threads and 1: probabilities of the probe differ
-# by 1.3e-6, the validation loss after 24 steps of two blocks by 6e-5. Long trainings differ more: hence the room.
+# grow. Measured with EfficientNet-Lite0 on 138 photos of ten classes, two threads and one: probabilities of the probe
+# differ by 1.3e-6, the validation loss after 28 steps of two blocks by 6e-5. Long trainings differ more: hence room.
 MOST_APART = 0.05  # of a probability, or of a number in units of its labels' standard deviation
 MOST_OTHER_ANSWERS = 0.02  # of the images
 THREADS = "TF_NUM_INTRAOP_THREADS"
