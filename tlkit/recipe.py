@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from tlkit.errors import RecipeError, did_you_mean, shown
+from tlkit.errors import LONGEST, RecipeError, did_you_mean, shown
 from tlkit.recipe_keys import Recipe, Stage
 from tlkit.share import share_folder
 from tlkit.toml import parse_toml, read_toml
@@ -154,9 +154,12 @@ def _toml_value(text):
 
 def _first_problem(error):
     problem = max(error.errors(), key=_telling)
-    location = [str(part) for part in problem["loc"] if not _names_a_type(part)]
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
+    *parents, last = problem["loc"] or ("",)
+    unknown = problem["type"] == "extra_forbidden"  # then the last part is the user's word, whatever it looks like
+    location = [str(part) for part in parents if not _names_a_type(part)]
+    location += [str(last)] if unknown or not _names_a_type(last) else []
+    key = ".".join(location)[:LONGEST]
+    if unknown:
         known = _known_keys(location[:-1])
         hint = did_you_mean(location[-1], known) or f" Known here: {', '.join(known)}."
         return f"unknown key `{key}`.{hint}"

@@ -139,12 +139,16 @@ def test_names_that_no_file_can_have(read, name):
         "stages." + "9" * 5000 + ".epochs=1",
         "stages.².epochs=1",
         "a." * 2000 + "b=1",
+        "[=1",  # found by a property
+        "int=1",
+        "x" * 50_000 + "=1",
     ],
 )
 def test_numbers_and_keys_out_of_bounds(override):
     with pytest.raises(RecipeError) as caught:
         read_recipe("ants_bees", [override])
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 HOSTILE_OPS = {

@@ -68,7 +68,7 @@ def leading_out(root, paths):
         if folder not in places:
             places[folder] = os.path.realpath(folder)
         place = os.path.join(places[folder], name)  # noqa: PTH118
-        if os.path.islink(place):  # noqa: PTH114
+        if name == ".." or os.path.islink(place):  # noqa: PTH114
             place = os.path.realpath(place)
         if not _is_within(place, (top,)):
             yield path, place
