@@ -1,6 +1,6 @@
 """Give every crafted file to plain Keras and to tlkit, and print the table of `.github/SECURITY.md`.
 
-    python tests/security/measure.py
+    python tests/security/measure.py [FILE...]
 
 Each file is read in a folder of its own, by a process of its own that has at most 8 GiB.
 """
@@ -63,17 +63,24 @@ def _tried(reader, case):
             said += " with the other file's words"
     except Exception as error:
         text = str(error).rpartition("Exception encountered: ")[2]  # of the innermost part that Keras was at
-        first = next(iter(text.strip().splitlines()), "").replace(str(Path.cwd()) + "/", "")
-        said = f"{type(error).__name__}: {re.sub(r'[|`]', '', first)[:110]}"
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("A total of")]
+        first = next(iter(lines), "").replace(str(Path.cwd()) + "/", "")
+        said = f"{type(error).__name__}: {_short(first)}"
     if Path(hostile.TRACE).exists():
         said = f"**executes it**; {said}"
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
     return said + (f" ({grown} MB)" if grown > 100 else "")
 
 
+def _short(text):
+    """Return the first sentence of a message, without what would break the table."""
+    return re.split(r"\. |, which | \{\{", re.sub(r"[|`]", "", text))[0][:110]
+
+
 if __name__ == "__main__":
     print(f"| advisory | file | plain Keras {keras.__version__} | tlkit |\n|---|---|---|---|", flush=True)
-    for case in hostile.HOSTILE:
+    wanted = sys.argv[1:] or [case.name for case in hostile.HOSTILE]
+    for case in (case for case in hostile.HOSTILE if case.name in wanted):
         rows = [outcome(reader, case) for reader in (read_plainly, read)]
         print(f"| {case.advisory} | {case.what} (`{case.name}`) | {rows[0]} | {rows[1]} |", flush=True)
     for advisory, reason in hostile.ELSEWHERE.items():

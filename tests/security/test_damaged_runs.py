@@ -4,9 +4,9 @@ import json
 import os
 
 import pytest
+from damage import VALUES, changed
 from fake_runs import INPUTS, METRICS, write_run
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from tlkit import run as run_folder
 from tlkit.delivery.predict import Run
@@ -15,22 +15,6 @@ from tlkit.search.journal import Journal
 from tlkit.search.trials import Trials
 
 SOUND = INPUTS | {"fit": "crop", "batch_size": 8, "block_ends": ["end"]}
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=4,
-)
-
-
-@st.composite
-def changed(draw, value):
-    """Draw `value` with one part of it, at any depth, replaced or left out."""
-    if isinstance(value, dict) and value and draw(st.integers(0, 4)):
-        key = draw(st.sampled_from(sorted(value)))
-        if draw(st.booleans()):
-            return {name: inner for name, inner in value.items() if name != key}
-        return value | {key: draw(changed(value[key]))}
-    return draw(VALUES)
 
 
 @pytest.fixture

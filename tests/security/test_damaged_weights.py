@@ -6,8 +6,8 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from damage import damaged
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from small_files import hdf5, pth
 
 from tlkit.errors import WeightsError
@@ -16,19 +16,6 @@ from tlkit.models.hdf5 import read_hdf5
 from tlkit.models.pth import MAGIC_NUMBER, PROTOCOL, parse_pth
 
 FORMS = [hdf5(), hdf5(legacy=True), hdf5(chunks=(2, 2), compression="gzip", shuffle=True)]
-
-
-@st.composite
-def damaged(draw, contents):
-    """Draw one of `contents` with some of its bytes set, cut out or put in."""
-    data = bytearray(draw(st.sampled_from(contents)))
-    for _ in range(draw(st.integers(1, 6))):
-        at = draw(st.integers(0, len(data) - 1))
-        new = draw(st.one_of(st.binary(max_size=8), st.sampled_from([b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7])))
-        keep = draw(st.sampled_from(["set", "insert", "cut"]))
-        data[at : at + (0 if keep == "insert" else len(new))] = b"" if keep == "cut" else new
-        data = data or bytearray(b"\0")
-    return bytes(data)
 
 
 def read_all(content):
