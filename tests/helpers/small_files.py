@@ -38,16 +38,16 @@ def keras_file(config=None, weights=None, compression=zipfile.ZIP_STORED):
     return stream.getvalue()
 
 
-def part(name, module="keras.layers", inputs=(), **config):
+def part(class_name, /, inputs=(), **config):
     """Return how Keras describes a layer; `inputs` are names of layers that it is called on."""
     tensors = [
         {"class_name": "__keras_tensor__", "config": {"shape": [None, 4], "dtype": "float32",
                                                       "keras_history": [of, 0, 0]}} for of in inputs
     ]  # fmt: skip
     called = [{"args": tensors if len(tensors) == 1 else [tensors], "kwargs": {}}] if tensors else []
-    own = config.pop("name", name.lower())
-    return {"module": module, "class_name": name, "config": {"name": own, **config}, "registered_name": None,
-            "name": own, "inbound_nodes": called}  # fmt: skip
+    name = config.get("name", class_name.lower())
+    return {"module": "keras.layers", "class_name": class_name, "config": {"name": name, **config},
+            "registered_name": None, "name": name, "inbound_nodes": called}  # fmt: skip
 
 
 def functional(*layers, output=None):

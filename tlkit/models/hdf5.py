@@ -267,7 +267,7 @@ class _Reader:
         values, missing = np.empty(shape, dtype), set(itertools.product(*starts))
         chunk_bytes = math.prod(chunk) * dtype.itemsize
         key_bytes = 8 + 8 * rank
-        for node, count in self._leaves(tree, b"TREE", 1, key_bytes):
+        for node, count in self._leaves(tree, b"TREE", 1, key_bytes) if tree != ABSENT else ():
             for number in range(count):
                 at = node + 24 + number * (key_bytes + 8)
                 stored, skipped, *offsets, _, address = self._unpack(f"<II{rank + 1}Q", at)

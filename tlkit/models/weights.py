@@ -250,8 +250,9 @@ def load_arrays(model, root, where):
 
 
 def first_line(error):
-    """Return the first line of an error's message, cut where it gets long: Keras writes several, with whole files."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:LONGEST_LINE]
+    """Return the first line of what an error says, cut where it gets long: Keras writes several, with whole files."""
+    reason = str(error).rpartition("Exception encountered: ")[2]  # of the innermost part that Keras was at
+    return next(iter(reason.strip().splitlines()), type(error).__name__)[:LONGEST_LINE]
 
 
 def _write(group, file):
