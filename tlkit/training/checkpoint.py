@@ -140,13 +140,15 @@ class Checkpoint:
         return time.monotonic() >= self._next_write
 
     def save(self, state):
-        """Begin to write a state as it is now; the earlier ones stay whole until it is on the disk.
+        """Write a state; the earlier ones stay whole until it is on the disk. An `OSError` passes through."""
+        self.begin_saving(state)
+        self.wait()
+
+    def begin_saving(self, state):
+        """Begin to write a state as it is now, beside whatever comes next; what goes wrong is raised later on.
 
         Args:
-            state: `TrainingState`. It may change afterwards, its arrays are replaced and never written into.
-
-        Raises:
-            RunError: If an earlier one couldn't be written.
+            state: `TrainingState`. It may change afterwards: its arrays are replaced and never written into.
         """
         self.wait()
         plain = {key: value for key, value in vars(state).items() if key not in _TENSORS}
@@ -158,28 +160,21 @@ class Checkpoint:
         self._pending = self._writer.submit(self._write, arrays)
 
     def wait(self):
-        """Wait until what is being written is on the disk.
-
-        Raises:
-            RunError: If the system refuses: no space, a quota, no permission, a read-only place.
-        """
+        """Wait until what is being written is on the disk; raise what went wrong with it."""
         pending, self._pending = self._pending, None
         if pending:
             pending.result()
 
     def _write(self, arrays):
         started = time.monotonic()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.path) as temporary:
-                with temporary.open("wb") as file:
-                    write_sealed(file, arrays)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if self._newest_is_whole and self.path.exists():
-                    self.path.replace(self._previous)
-        except OSError as error:
-            raise RunError(f"{self.path}: the checkpoint can't be written: {error.strerror or error}.") from error
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.path) as temporary:
+            with temporary.open("wb") as file:
+                write_sealed(file, arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            if self._newest_is_whole and self.path.exists():
+                self.path.replace(self._previous)
         self._newest_is_whole = True
         self._next_write = started + max(self._seconds, _SHARE * (time.monotonic() - started))
 
