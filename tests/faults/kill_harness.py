@@ -33,7 +33,7 @@ PROGRAM = Path(__file__).with_name("doomed_main.py")
 PROJECT = PROGRAM.parents[2]
 PER_CLASS = 32
 KILLS_A_RUN = 5
-TIMEOUT = 900  # seconds after which a process hangs
+TIMEOUT = 3600  # seconds after which a process hangs
 ANYWHERE = "anywhere"
 
 COMMON = ["data.image_size=32", "data.batch_size=8", "training.checkpoint_seconds=0"]

@@ -40,9 +40,8 @@ def make(tmp_path, identity=None, seconds=30, **more):
 
 
 def saved(checkpoint, state):
-    """Save a state and wait until it is on the disk."""
+    """Save a state; return the checkpoint."""
     checkpoint.save(state)
-    checkpoint.wait()
     return checkpoint
 
 
@@ -53,7 +52,7 @@ def wait_until_due(checkpoint):
 
 def save_and_be_interrupted(checkpoint, state):
     with checkpoint:
-        checkpoint.save(state)
+        checkpoint.begin_saving(state)
         raise KeyboardInterrupt
 
 
@@ -219,8 +218,8 @@ def test_a_failed_write_is_told_at_the_next_occasion_and_keeps_the_earlier_check
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "write_sealed", full)
-    checkpoint.save(state)
-    with pytest.raises(RunError, match="the checkpoint can't be written: No space left on device"):
+    checkpoint.begin_saving(state)
+    with pytest.raises(OSError, match="No space left on device"):
         wait_until_due(checkpoint)
     assert checkpoint.load().step == 3
     assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == [FILE]
@@ -237,7 +236,7 @@ def test_it_is_written_beside_the_training_as_it_was_when_saved(state, tmp_path,
 
     monkeypatch.setattr(module, "write_sealed", slow)
     with make(tmp_path, seconds=0) as checkpoint:
-        checkpoint.save(state)
+        checkpoint.begin_saving(state)
         state.step, state.variables = 4, []
         state.history.append("whatever comes later")
         assert not checkpoint.is_due()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tlkit import run as run_folder
+from tlkit.api.job import record_environment
 from tlkit.data.index import fold_splits, split_for_deployment, with_split
 from tlkit.evaluation.metrics import split_metrics
 
@@ -28,6 +29,7 @@ def cross_validate(job, out, resume):
     with contextlib.closing(shipped):
         if shipped.model is None:
             return shipped.run()
+        record_environment(shipped)
         estimate = _estimate(shipped)
         shipped.listener.note("the model that ships: trained on all but a validation slice")
         return shipped.run(estimate=estimate)

@@ -157,6 +157,9 @@ class Job:
             return job
         if exists:
             job = replace(job, lock=Lock(path / LOCK_FILE, "this run", self.patience))
+            if run_folder.is_complete(path):  # whoever had the lock has just ended it
+                job.close()
+                return job
         try:
             return job._prepared(exists)
         except BaseException:
@@ -223,7 +226,7 @@ class Job:
             The row of the epoch, or of the probe, that validated best: `stage`, `epoch`, `val_loss`, `val_accuracy`.
         """
         with self.saying_how_to_go_on():
-            _record_environment(self)
+            record_environment(self)
             state, _ = _train(self)
             row = _choice(state.best)
             run_folder.write_json(self.path / run_folder.METRICS, {"primary": "val.loss", "val": row})
@@ -277,7 +280,7 @@ def _make_folder(path, recipe, data, budget):
 
 def _execute(job, estimate):
     started = time.monotonic()
-    _record_environment(job)
+    record_environment(job)
     state, training = _train(job)
     evaluation_started = time.monotonic()
     job, metrics = evaluate_in_parts(job, state, training)
@@ -300,7 +303,7 @@ def _execute(job, estimate):
     run_folder.remove_checkpoint(job.path)
 
 
-def _record_environment(job):
+def record_environment(job):
     """Make the engine repeatable, and write what it is."""
     from tlkit.training.repeatable import make_repeatable
 

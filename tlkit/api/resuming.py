@@ -67,8 +67,11 @@ def take_up(path, recipe, data, allowed):
     """
     recorded = read_recipe(path / run_folder.RECIPE, recorded=True)
     recipe = _with_measured(recipe, recorded)
-    before, after = (deciding(one).model_dump(mode="json") for one in (recorded, recipe))
-    changed = _differing(before, after)
+    described, rows = run_folder.read_json(path / run_folder.DATA), read_splits(path)
+    others = described.get("fingerprint") != data.fingerprint
+    if others and DATA not in allowed and (told := _compare_rows(rows, _rows_of(_with_known_splits(data, rows)))):
+        raise _other_data(path, told)
+    changed = _differing(*(deciding(one).model_dump(mode="json") for one in (recorded, recipe)))
     if changed and RECIPE not in allowed:
         raise RunError(
             f"{path}: this run's recipe differs in {_in_words(changed)}. Give --resume with --out alone, choose "
@@ -80,11 +83,9 @@ def take_up(path, recipe, data, allowed):
     cache = recipe.training.cache if recipe.training.cache != "auto" else recorded.training.cache
     recipe = (recipe if changed else recorded).model_copy(deep=True)
     recipe.training.cache = cache
-    described = run_folder.read_json(path / run_folder.DATA)
-    if described.get("fingerprint") != data.fingerprint:
-        data, changes[DATA] = _take_up_data(path, described, data, allowed, folds=recipe.data.folds)
-        if not changes[DATA]:
-            del changes[DATA]
+    if others:
+        data, images = _take_up_data(path, described, rows, data, allowed, folds=recipe.data.folds)
+        changes |= {DATA: images} if images else {}
     return TakenUp(recipe, data, changes)
 
 
@@ -137,18 +138,20 @@ def _rows_of(data):
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def _take_up_data(path, described, data, allowed, folds):
+def _other_data(path, told):
+    return RunError(
+        f"{path}: the data changed since this run began: {told}. Put it back, start a new run, or allow it with "
+        f"--allow-changed {DATA}."
+    )
+
+
+def _take_up_data(path, described, before, loaded, allowed, folds):
     """Return the data as a run goes on with them, and what has changed; images keep the splits that they have in it."""
-    before, loaded = read_splits(path), data
-    data = replace(with_split(data, _known_splits(before, data)), splits_given=data.splits_given)
+    data = _with_known_splits(loaded, before)
     if data.fingerprint == described.get("fingerprint") and DATA in recorded_changes(path):  # allowed before
         return data, {}
     if DATA not in allowed:
-        told = _compare_rows(before, _rows_of(data)) or _compare_rows(before, _rows_of(loaded)) or "their order"
-        raise RunError(
-            f"{path}: the data changed since this run began: {told}. Put it back, start a new run, or allow it with "
-            f"--allow-changed {DATA}."
-        )
+        raise _other_data(path, _compare_rows(before, _rows_of(loaded)) or "their order")
     if folds:
         raise RunError(f"{path}: a cross-validated run can't go on with other images. Start a new run.")
     after, new = _rows_of(data), describe_data(data)
@@ -167,17 +170,20 @@ def _take_up_data(path, described, data, allowed, folds):
     return data, {"images": [described["fingerprint"], _compare_rows(before, after)]}
 
 
-def _known_splits(before, data):
-    """Return the split of each image: the one that it has had, or is given; else that of its equals, or "train"."""
+def _with_known_splits(data, before):
+    """Return data with each image in the split that it has had, or is given; else in that of its equals, or "train"."""
     by_path = {row["path"]: row["split"] for row in before}
     by_content = {row["sha256"]: row["split"] for row in before}
     images = list(zip(data.paths, data.sha256, data.groups, strict=True))
     by_group = {group: by_path[path] for path, _, group in images if path in by_path}
     if data.splits_given:
-        return [by_path.get(path, split) for path, split in zip(data.paths, data.split.tolist(), strict=True)]
-    return [
-        by_path.get(path) or by_content.get(sha256) or by_group.get(group) or "train" for path, sha256, group in images
-    ]
+        split = [by_path.get(path, given) for path, given in zip(data.paths, data.split.tolist(), strict=True)]
+    else:
+        split = [
+            by_path.get(path) or by_content.get(sha256) or by_group.get(group) or "train"
+            for path, sha256, group in images
+        ]
+    return replace(with_split(data, split), splits_given=data.splits_given)
 
 
 def _of_split(rows, split):

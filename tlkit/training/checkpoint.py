@@ -140,10 +140,15 @@ class Checkpoint:
         return time.monotonic() >= self._next_write
 
     def save(self, state):
-        """Begin to write a state as it is now; the earlier ones stay whole until it is on the disk.
+        """Write a state; the earlier ones stay whole until it is on the disk. It raises what `wait` does."""
+        self.begin_saving(state)
+        self.wait()
+
+    def begin_saving(self, state):
+        """Begin to write a state as it is now, beside whatever comes next; what goes wrong is raised later on.
 
         Args:
-            state: `TrainingState`. It may change afterwards, its arrays are replaced and never written into.
+            state: `TrainingState`. It may change afterwards: its arrays are replaced and never written into.
 
         Raises:
             WriteError: If an earlier one couldn't be written.
@@ -171,17 +176,15 @@ class Checkpoint:
         started = time.monotonic()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.path) as temporary:
-                with temporary.open("wb") as file:
-                    write_sealed(file, arrays)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if self._newest_is_whole and self.path.exists():
-                    self.path.replace(self._previous)
-        except WriteError:
-            raise
         except OSError as error:
             raise WriteError(self.path, error) from None
+        with atomic_path(self.path) as temporary:
+            with temporary.open("wb") as file:
+                write_sealed(file, arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            if self._newest_is_whole and self.path.exists():
+                self.path.replace(self._previous)
         self._newest_is_whole = True
         self._next_write = started + max(self._seconds, _SHARE * (time.monotonic() - started))
 

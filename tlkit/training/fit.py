@@ -109,7 +109,6 @@ class Training:
         freeze(self.model, self.ends, depth, batch_norm=self.craft.norm_policy)
         state.variables, state.optimizer = [], []
         checkpoint.save(state)
-        checkpoint.wait()
         if stop.signal:
             raise Stopped(stop.signal, checkpoint.resume_command)
 
@@ -131,12 +130,13 @@ class Training:
                 if epoch_is_over:
                     on_epoch(state)
                     on_candidate(state)
-                if stop.signal or checkpoint.is_due():
+                if stop.signal:
                     self._take(state, trainer)
                     checkpoint.save(state)
-                if stop.signal:
-                    checkpoint.wait()
                     raise Stopped(stop.signal, checkpoint.resume_command)
+                if checkpoint.is_due():
+                    self._take(state, trainer)
+                    checkpoint.begin_saving(state)
                 self._heed(deadline, state)
                 if state.epoch >= self.stages[state.stage].trained_epochs:
                     break
@@ -202,7 +202,6 @@ class Training:
                 state.pass_seconds += seconds
                 if stop.signal:
                     checkpoint.save(state)
-                    checkpoint.wait()
                     raise Stopped(stop.signal, checkpoint.resume_command)
             rows = self.splits.rows("training", PROBE_STAGE)
             trainer = self._trainer(self.model, Stage(unfreeze=0, epochs=1, learning_rate=1.0), state, rows)
