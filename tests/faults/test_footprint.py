@@ -95,10 +95,10 @@ def test_features_are_streamed_where_training_needs_the_memory(monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_with_too_little_memory_goes_its_way_and_its_recipe_repeats_it(small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("tlkit.training.cache.available_memory", lambda: 1)
-    notes = small_run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("tlkit.training.cache.available_memory", lambda: 1)
+        notes = small_run(tmp_path / "run")
     assert "even one image at a time" in notes
-    monkeypatch.undo()
     small_run(tmp_path / "again", recipe=tmp_path / "run" / "recipe.toml")
     names = ("metrics.json", "history.csv", "recipe.toml")
     assert all((tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)

@@ -29,15 +29,15 @@ def photos(small_photos, tmp_path):
     return shutil.copytree(small_photos, tmp_path / "photos")
 
 
-def vanish(path, monkeypatch):
+def vanish(path, patch):
     path.unlink()
 
 
-def change(path, monkeypatch):
+def change(path, patch):
     path.write_bytes(path.read_bytes() + b"more")
 
 
-def refuse(path, monkeypatch):
+def refuse(path, patch):
     read_bytes = Path.read_bytes
 
     def refused(self):
@@ -45,7 +45,7 @@ def refuse(path, monkeypatch):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read_bytes(self)
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    patch.setattr(Path, "read_bytes", refused)
 
 
 FAULTS = {  # what happens to an image, when it is read for the so manieth time, and what is said of it
@@ -65,14 +65,13 @@ def test_an_image_that_is_lost_in_the_middle_of_a_run(small_run, undisturbed, ph
         reads.append(path)
         if len(reads) == after or (after < 0 and not training and not content):
             content[path] = path.read_bytes()
-            spoil(path, monkeypatch)
+            spoil(path, patch)
         return read(data, i, at_least)
 
-    monkeypatch.setattr(Data, "read", read_and_spoil)
-    monkeypatch.setattr("tlkit.api.job.evaluate_in_parts", lambda *of: training.clear() or evaluate_in_parts(*of))
-    with pytest.raises(LostImageError) as raised:
+    with monkeypatch.context() as patch, pytest.raises(LostImageError) as raised:
+        patch.setattr(Data, "read", read_and_spoil)
+        patch.setattr("tlkit.api.job.evaluate_in_parts", lambda *of: training.clear() or evaluate_in_parts(*of))
         small_run(tmp_path / "run", photos=photos)
-    monkeypatch.undo()
     ((path, before),) = content.items()
     assert str(raised.value) == (
         f"{path}: {expected} What is done is kept; to go on: tlkit finetune --resume --out {tmp_path / 'run'}"
