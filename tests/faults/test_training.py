@@ -68,10 +68,11 @@ def test_an_image_that_is_lost_in_the_middle_of_a_run(small_run, undisturbed, ph
             spoil(path, patch)
         return read(data, i, at_least)
 
-    with monkeypatch.context() as patch, pytest.raises(LostImageError) as raised:
+    with monkeypatch.context() as patch:
         patch.setattr(Data, "read", read_and_spoil)
         patch.setattr("tlkit.api.job.evaluate_in_parts", lambda *of: training.clear() or evaluate_in_parts(*of))
-        small_run(tmp_path / "run", photos=photos)
+        with pytest.raises(LostImageError) as raised:
+            small_run(tmp_path / "run", photos=photos)
     ((path, before),) = content.items()
     assert str(raised.value) == (
         f"{path}: {expected} What is done is kept; to go on: tlkit finetune --resume --out {tmp_path / 'run'}"
