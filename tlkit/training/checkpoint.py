@@ -10,7 +10,7 @@ import numpy as np
 
 from tlkit.errors import RunError
 from tlkit.run import CHECKPOINT_FILE as FILE
-from tlkit.run import atomic_path
+from tlkit.run import atomic_path, make_folder
 
 _STATE = "state"
 
@@ -104,7 +104,7 @@ class Checkpoint:
     def save(self, state):
         """Write the state; the earlier file stays whole until the new one is on the disk."""
         started = time.monotonic()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         plain = {key: value for key, value in vars(state).items() if key not in _TENSORS}
         header = json.dumps({"identity": self.identity, "state": plain})
         arrays = {_STATE: np.frombuffer(header.encode(), dtype=np.uint8)}
