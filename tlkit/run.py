@@ -100,6 +100,18 @@ def write_csv(path, header, rows):
     write_text(path, text.getvalue())
 
 
+def make_folder(path):
+    """Make a folder and its parents, where they are missing.
+
+    Raises:
+        WriteError: If the system refuses.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(path, error) from None
+
+
 def remove(path):
     """Remove a file, if it is there.
 

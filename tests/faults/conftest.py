@@ -5,6 +5,7 @@ from faults import Notes
 from two_blocks import ENDS, linear_head, make_model
 
 from tlkit.api import finetune, load_data
+from tlkit.training.checkpoint import Checkpoint
 
 STAGES = [
     {"unfreeze": 0, "epochs": 1, "learning_rate": 1e-2},
@@ -23,9 +24,10 @@ def small_photos(photo_folder, tmp_path_factory):
 def small_run(small_photos, monkeypatch):
     """Function that makes a run on them, or goes on with it: `small_run(out, resume=False, **settings) -> notes`.
 
-    Nothing is drawn for its report.
+    Its state is saved after every step, and nothing is drawn for its report.
     """
     monkeypatch.setattr("tlkit.api.job.report_job", lambda job: None)
+    monkeypatch.setattr(Checkpoint, "is_due", lambda checkpoint: True)
 
     def run(out, resume=False, photos=small_photos, stages=STAGES, recipe=None, **settings):
         notes = Notes()
@@ -42,8 +44,8 @@ def small_run(small_photos, monkeypatch):
 
 @pytest.fixture(scope="session")
 def undisturbed(small_photos, tmp_path_factory):
-    """The folder of such a run that nothing disturbed, and that saved its state after every step."""
+    """The folder of such a run that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
         out = tmp_path_factory.mktemp("undisturbed") / "run"
-        small_run.__wrapped__(small_photos, patch)(out, **{"training.checkpoint_seconds": 0})
+        small_run.__wrapped__(small_photos, patch)(out)
     return out

@@ -14,7 +14,6 @@ from tlkit import run as run_folder
 from tlkit.api.report import report_job
 from tlkit.errors import RunError, WriteError
 
-OFTEN = {"training.checkpoint_seconds": 0}  # the state is saved after every step
 COMPARED = ("metrics.json", "history.csv", "predictions_test.csv", "selection.json", "recipe.toml")
 
 
@@ -51,7 +50,7 @@ def disturb(small_run, disk, fail_at, code):
     """Start a run on a disk that refuses all from some call on; return the error, or None if none came."""
     with FailingDisk(disk, fail_at, code) as failing:
         try:
-            small_run(disk / "run", **OFTEN)
+            small_run(disk / "run")
         except RunError as error:
             return error, failing
     return None, failing
@@ -72,7 +71,7 @@ def check_recovery(small_run, disk, fail_at, code, undisturbed):
         assert f"tlkit finetune --resume --out {run}" in line
     else:
         assert "can't write the run folder" in line
-    small_run(run, resume=True, **OFTEN)
+    small_run(run, resume=True)
     assert_same_bits(run, undisturbed, COMPARED)
     assert temporaries(disk) == []
     assert not (run / run_folder.CHECKPOINT).exists()
@@ -117,7 +116,7 @@ def test_curves_for_tensorboard_that_cannot_be_written_cost_nothing_else(small_r
         raise tf.errors.ResourceExhaustedError(None, None, "events.out: No space left on device")
 
     monkeypatch.setattr(tf.summary, "create_file_writer", refuse)
-    notes = small_run(tmp_path / "run", **OFTEN)
+    notes = small_run(tmp_path / "run")
     assert [line for line in notes.lines if "TensorBoard" in line] == [
         f"{tmp_path / 'run' / 'tensorboard'}: no curves for TensorBoard from here on: events.out: No space left on "
         "device. history.csv has the figures"

@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 from doomed import assert_same_bits
 from faults import Exhausted, Notes
-from two_blocks import BATCH, ENDS, STEPS, TASKS, StopAfter, linear_head, make_batches, make_model, make_training, train
+from two_blocks import (
+    BATCH,
+    ENDS,
+    STEPS,
+    TASKS,
+    StopAfter,
+    head,
+    linear_head,
+    make_batches,
+    make_model,
+    make_training,
+    train,
+)
 
 from tlkit.errors import OutOfMemoryError, Stopped
 from tlkit.models.chain import Chain
@@ -90,7 +102,7 @@ class DueAfter(Checkpoint):
 
 def run(tmp_path, name, entries=(), stop_after=None, state=None, probe_views=()):
     """Train; return the weights, the state, the entries that came to be, and what was noted."""
-    model, recorded, notes = make_model(), [], Notes()
+    model, recorded, notes = make_model(linear_head if probe_views else head), [], Notes()
     splits = Splits(BATCH, entries, recorded.append)
     training = make_training(model, DOWN, splits=splits, probe_views=probe_views)
     checkpoint, stop = DueAfter(tmp_path / name), StopRequest()
@@ -153,23 +165,19 @@ def test_batch_norm_that_trains_is_said_to_see_fewer_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call", "expected"),
-    [
-        (_Trainee, "train_on_batch", 4, Split(what="training", stage=1, step=1, parts=2)),
-        (Chain, "_run", -1, Split(what="frozen", stage=2, step=0, parts=2)),
-    ],
+    ("owner", "name", "call", "what", "stage"),
+    [(_Trainee, "train_on_batch", 4, "training", 1), (Chain, "_run", -1, "frozen", 2)],
     ids=["in training", "in evaluation"],
 )
-def test_the_recipe_of_a_run_out_of_memory_repeats_it(small_run, tmp_path, owner, name, call, expected):
-    often, at = {"training.checkpoint_seconds": 0}, call
+def test_the_recipe_of_a_run_out_of_memory_repeats_it(small_run, tmp_path, owner, name, call, what, stage):
     if call < 0:
-        counting = Exhausted(owner, name, [])
-        with counting:
-            small_run(tmp_path / "counted", **often)
-        at = counting.calls + call
-    with Exhausted(owner, name, [at]):
-        notes = small_run(tmp_path / "run", **often)
+        with Exhausted(owner, name, []) as counting:
+            small_run(tmp_path / "counted")
+        call += counting.calls
+    with Exhausted(owner, name, [call]):
+        notes = small_run(tmp_path / "run")
     assert "out of memory" in notes
-    assert read_recipe(tmp_path / "run" / "recipe.toml").training.splits == [expected]
+    (entry,) = read_recipe(tmp_path / "run" / "recipe.toml").training.splits
+    assert (entry.what, entry.stage, entry.parts) == (what, stage, 2)
     small_run(tmp_path / "again", recipe=tmp_path / "run" / "recipe.toml")
     assert_same_bits(tmp_path / "run", tmp_path / "again")

@@ -20,7 +20,6 @@ from tlkit.training.safe_point import NoNumberError
 from tlkit.training.stage import StageTrainer
 
 FILES = ("metrics.json", "history.csv", "predictions_test.csv", "selection.json", "recipe.toml")
-OFTEN = {"training.checkpoint_seconds": 0}
 BAD_STAGE = Stage(unfreeze=0, epochs=3, learning_rate=9.9, optimizer="sgd", schedule="constant")
 
 
@@ -30,15 +29,15 @@ def photos(small_photos, tmp_path):
     return shutil.copytree(small_photos, tmp_path / "photos")
 
 
-def vanish(path, monkeypatch):
+def vanish(path, patch):
     path.unlink()
 
 
-def change(path, monkeypatch):
+def change(path, patch):
     path.write_bytes(path.read_bytes() + b"more")
 
 
-def refuse(path, monkeypatch):
+def refuse(path, patch):
     read_bytes = Path.read_bytes
 
     def refused(self):
@@ -46,7 +45,7 @@ def refuse(path, monkeypatch):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read_bytes(self)
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    patch.setattr(Path, "read_bytes", refused)
 
 
 FAULTS = {  # what happens to an image, when it is read for the so manieth time, and what is said of it
@@ -66,20 +65,20 @@ def test_an_image_that_is_lost_in_the_middle_of_a_run(small_run, undisturbed, ph
         reads.append(path)
         if len(reads) == after or (after < 0 and not training and not content):
             content[path] = path.read_bytes()
-            spoil(path, monkeypatch)
+            spoil(path, patch)
         return read(data, i, at_least)
 
-    monkeypatch.setattr(Data, "read", read_and_spoil)
-    monkeypatch.setattr("tlkit.api.job.evaluate_in_parts", lambda *of: training.clear() or evaluate_in_parts(*of))
-    with pytest.raises(LostImageError) as raised:
-        small_run(tmp_path / "run", photos=photos, **OFTEN)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Data, "read", read_and_spoil)
+        patch.setattr("tlkit.api.job.evaluate_in_parts", lambda *of: training.clear() or evaluate_in_parts(*of))
+        with pytest.raises(LostImageError) as raised:
+            small_run(tmp_path / "run", photos=photos)
     ((path, before),) = content.items()
     assert str(raised.value) == (
         f"{path}: {expected} What is done is kept; to go on: tlkit finetune --resume --out {tmp_path / 'run'}"
     )
     path.write_bytes(before)
-    small_run(tmp_path / "run", photos=photos, resume=True, **OFTEN)
+    small_run(tmp_path / "run", photos=photos, resume=True)
     assert_same_bits(tmp_path / "run", undisturbed, FILES)
 
 
@@ -102,6 +101,7 @@ def spoil_weights(monkeypatch, at, loss=None):
 @pytest.mark.parametrize("loss", [None, float("nan"), float("inf")], ids=["weights", "nan", "inf"])
 def test_a_training_that_leaves_the_numbers_stops_at_its_last_good_state(loss, tmp_path, monkeypatch):
     spoil_weights(monkeypatch, at=4, loss=loss)
+    monkeypatch.setattr(Checkpoint, "is_due", lambda checkpoint: loss is None)
     training, candidates = make_training(make_model(), [BAD_STAGE]), []
 
     def on_candidate(state, at_once=False):
@@ -112,7 +112,7 @@ def test_a_training_that_leaves_the_numbers_stops_at_its_last_good_state(loss, t
             assert all(np.isfinite(value).all() for value in training.model.get_weights())
 
     with pytest.raises(NoNumberError) as raised:
-        train(training, tmp_path, seconds=0 if loss is None else 3600, on_candidate=on_candidate)
+        train(training, tmp_path, on_candidate=on_candidate)
     what = "a weight is no number any more" if loss is None else f"the loss is {loss}"
     step = 2 if loss is None else 1
     assert str(raised.value) == (

@@ -64,6 +64,11 @@ def _fit(number, found, batch_size, room, earlier, listener):
         rows = -(-rows // 2)
     if before <= room:
         return []
+    chosen = []
+    if frozen < splits.rows("frozen", number):
+        chosen.append(Split(what="frozen", stage=-1, parts=-(-batch_size // frozen)))
+    if rows < batch_size:
+        chosen.append(Split(what="training", stage=number, parts=-(-batch_size // rows)))
     after = found.bytes(rows, frozen, batch_size)
     what = f"memory: stage {number} is predicted to take {format_size(before)} and {format_size(int(room))} is free"
     if after > room:
@@ -71,14 +76,8 @@ def _fit(number, found, batch_size, room, earlier, listener):
             f"{what}; even one image at a time takes {format_size(after)}, so the system may end the run. Fewer "
             "unfrozen blocks or a smaller image_size take less"
         )
-    else:
-        listener.note(
-            f"{what}: it computes {rows} images of {batch_size} at once, gradients added up, and takes "
-            f"{format_size(after)} (training.splits)"
-        )
-    chosen = []
-    if frozen < splits.rows("frozen", number):
-        chosen.append(Split(what="frozen", stage=-1, parts=-(-batch_size // frozen)))
-    if rows < batch_size:
-        chosen.append(Split(what="training", stage=number, parts=-(-batch_size // rows)))
+        return chosen
+    how = [f"{rows} of {batch_size} images at once, gradients added up"] if rows < batch_size else []
+    how += [f"frozen layers {frozen} at once"] if frozen < batch_size else []
+    listener.note(f"{what}: it computes {'; '.join(how)}, and takes {format_size(after)} (training.splits)")
     return chosen

@@ -11,8 +11,8 @@ from typing import Annotated, get_type_hints
 import numpy as np
 from pydantic import Field, TypeAdapter
 
-from tlkit.errors import RunError, WriteError
-from tlkit.run import CHECKPOINT_FILES, atomic_path
+from tlkit.errors import RunError
+from tlkit.run import CHECKPOINT_FILES, atomic_path, make_folder
 from tlkit.training.sealed import DamagedError, read_sealed, write_sealed
 
 FILE, PREVIOUS = CHECKPOINT_FILES
@@ -174,10 +174,7 @@ class Checkpoint:
 
     def _write(self, arrays):
         started = time.monotonic()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(self.path, error) from None
+        make_folder(self.path.parent)
         with atomic_path(self.path) as temporary:
             with temporary.open("wb") as file:
                 write_sealed(file, arrays)
