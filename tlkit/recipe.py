@@ -140,7 +140,9 @@ def _step_into(table, part, key):
 
 def _position(items, part, key):
     if not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(items):
-        raise RecipeError(f"--set {key[:LONGEST]}: expected a position from 0 to {len(items) - 1}. Received: {shown(part)}")
+        raise RecipeError(
+            f"--set {key[:LONGEST]}: expected a position from 0 to {len(items) - 1}. Received: {shown(part)}"
+        )
     return int(part)
 
 
