@@ -116,7 +116,7 @@ def _is_file(path):
 def _parse_override(override):
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set: expected KEY=VALUE, such as stages.0.epochs=3. Received: {override!r}")
+        raise RecipeError(f"--set: expected KEY=VALUE, such as stages.0.epochs=3. Received: {shown(override)}")
     return key.strip(), _toml_value(text)
 
 
@@ -134,13 +134,15 @@ def _step_into(table, part, key):
         return table[_position(table, part, key)]
     inner = table.setdefault(part, {})
     if not isinstance(inner, dict | list):
-        raise RecipeError(f"--set {key}: `{part}` holds {shown(inner)} and has no keys inside it.")
+        raise RecipeError(f"--set {key[:LONGEST]}: `{part[:LONGEST]}` holds {shown(inner)} and has no keys inside it.")
     return inner
 
 
 def _position(items, part, key):
     if not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(items):
-        raise RecipeError(f"--set {key}: expected a position from 0 to {len(items) - 1}. Received: {part!r}")
+        raise RecipeError(
+            f"--set {key[:LONGEST]}: expected a position from 0 to {len(items) - 1}. Received: {shown(part)}"
+        )
     return int(part)
 
 

@@ -169,6 +169,16 @@ def test_files_that_are_no_images_are_never_shown(root, tmp_path):
     assert "hunter2" not in said
 
 
+def test_files_whose_names_would_move_a_cursor_are_left_out(root):
+    for name in ("\x1b[2J.png", "a\nb.png", "\x9b2J.png"):
+        paint(root / "a" / name, 50)
+    paint(root / "a" / "é 例.png", 51)
+    data = load(root)
+    assert len(data) == 9
+    assert problems(data)["a/\\x1b[2J.png"].startswith("the file's name has control characters")
+    assert all(path.isprintable() for path in problems(data))
+
+
 def test_names_move_no_terminal(tmp_path):
     for seed in range(4):
         paint(tmp_path / "a" / f"{seed}.png", seed)

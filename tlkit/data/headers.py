@@ -191,6 +191,7 @@ def _gif(data):
     position = 13 + _gif_colors(flags)
     alpha, parts = False, _parts("GIF")
     while position < len(data):
+        next(parts)
         kind = data[position]
         if kind == 0x3B:  # the trailer
             return Header("GIF", width, height, alpha)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlkit.errors import DataError
+from tlkit.errors import DataError, shown
 
 NO_LABELS = "-"  # a cell that says: none of the labels; an empty cell says nothing
 JOINT = "|"  # between the labels of one image, where tlkit writes them
@@ -16,6 +16,7 @@ JOINT = "|"  # between the labels of one image, where tlkit writes them
 # user is asked.
 MOST_NUMBERED_CLASSES = 20
 FEWEST_ROWS_PER_CLASS = 3
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 MOST_CELLS = 2**31  # of the table of images and their labels, a byte each
 
 
@@ -66,11 +67,22 @@ def read_classes(names):
 
 
 def class_names(values):
-    """Return the distinct class names in order: as numbers if all are whole numbers, else as text."""
+    """Return the distinct class names in order: as numbers if all are whole numbers, else as text.
+
+    Raises:
+        DataError: If one holds control characters, which would move a terminal's cursor wherever it is shown.
+    """
     names = set(values)
+    if odd := next(filter(has_controls, names), None):
+        raise DataError(f"the class {shown(odd)} has control characters in its name: rename it")
     if all(re.fullmatch(r"-?\d{1,1000}", name) for name in names):  # Python makes no numbers of more than 4,300
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
+
+
+def has_controls(name):
+    """Tell whether a name holds control characters, such as escapes for a terminal or a line's end."""
+    return CONTROL.search(name) is not None
 
 
 def possible_kinds(cells):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tlkit.data.files import is_file
-from tlkit.data.labels import possible_kinds, read_classes, read_column
+from tlkit.data.labels import has_controls, possible_kinds, read_classes, read_column
 from tlkit.data.walk import IMAGE_SUFFIXES, UNSUPPORTED_SUFFIXES, images_below, images_in, leading_out, subfolders
-from tlkit.errors import DataError, did_you_mean
+from tlkit.errors import DataError, did_you_mean, printable, shown
 
 SPLIT_NAMES = {
     "train": "train",
@@ -118,7 +118,7 @@ def _elsewhere(root, paths):
         return []
     path, place = outside[0]
     more = f", as do {len(outside) - 1} more" if len(outside) > 1 else ""
-    problem = f"leads out of the data's folder to {_shown(place)}{more}: look whether that is meant"
+    problem = f"leads out of the data's folder to {printable(_shown(place))}{more}: look whether that is meant"
     return [{"path": path, "problem": problem, "left_out": False}]
 
 
@@ -153,6 +153,10 @@ def _add_classes(found, labels, folder, split):
                 problem = "the file's name is not UTF-8: rename it to have it used"
                 found.findings.append({"path": _shown(relative), "problem": problem})
                 continue
+            if has_controls(relative):
+                problem = "the file's name has control characters: rename it to have it used"
+                found.findings.append({"path": printable(relative), "problem": problem})
+                continue
             if path.suffix.lower() in UNSUPPORTED_SUFFIXES:
                 problem = f"{path.suffix.lower()[1:].upper()} isn't supported: convert it to JPEG or PNG"
                 found.findings.append({"path": relative, "problem": problem})
@@ -177,7 +181,7 @@ def _shown(name):
 
 
 def _leave_out(found, folder, problem):
-    found.findings.append({"path": folder.relative_to(found.root).as_posix(), "problem": problem})
+    found.findings.append({"path": printable(folder.relative_to(found.root).as_posix()), "problem": problem})
 
 
 def _no_images(root, splits):
@@ -213,7 +217,7 @@ def list_csv(path, kinds):
             near = did_you_mean(column, cells)
             raise DataError(f"{path}: no column {column!r}; the columns are {', '.join(cells)}.{near}{hint}")
     names = cells["path"]
-    _no_empty_cells(path, lines, names)
+    _no_unusable_names(path, lines, names)
     try:
         labels = {name: read_column(name, cells[name], lines, kind) for name, kind in kinds.items()}
     except DataError as error:
@@ -281,10 +285,11 @@ def _read_columns(path):
     return [line for line, _ in rows], _Columns(names, [row for _, row in rows])
 
 
-def _no_empty_cells(path, lines, names):
+def _no_unusable_names(path, lines, names):
     for line, name in zip(lines, names, strict=True):
-        if not name:
-            raise DataError(f"{path}: line {line}: the 'path' is empty; fill it in or remove the row")
+        if not name or has_controls(name):
+            what = f"has control characters: {shown(name)}; rename the file" if name else "is empty; fill it in"
+            raise DataError(f"{path}: line {line}: the 'path' {what} or remove the row")
 
 
 def _no_repeated_paths(path, lines, names):
