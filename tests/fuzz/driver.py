@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -66,7 +67,10 @@ def _in_a_child(action):
             traceback.print_exc()
         finally:
             os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(process, signal.SIGTERM))
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    signal.signal(signal.SIGTERM, before)
+    return status
 
 
 def _write_seeds(seeds, corpus):

@@ -36,8 +36,8 @@ def load():
         repr((run.value, run.interval, run.headline))
         read_splits(path)
         read_predictions(path, "test", run.tasks)
-        compare([other, path])
         report_runs([path])
+        compare([other, path])
 
     return read
 

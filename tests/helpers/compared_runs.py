@@ -7,11 +7,14 @@ import numpy as np
 import tomli_w
 
 from tlkit.data.labels import label_texts
-from tlkit.evaluation.metrics import HEADLINES, predicted_labels
+from tlkit.evaluation.metrics import headline_metric, predicted_labels
 from tlkit.evaluation.predictions import prediction_header
 from tlkit.tasks import Task
 
 LABEL = {"label": Task("single_label", ("cat", "dog", "owl"))}
+
+
+INPUTS = {"image_size": 8, "fit": "crop", "batch_size": 8, "block_ends": ["end"]}
 
 
 def write_run(folder, images, labels, outputs, *, tasks=None, split="test", others=None, recipe=None, used_for=()):
@@ -34,9 +37,11 @@ def write_run(folder, images, labels, outputs, *, tasks=None, split="test", othe
         name: {"kind": task.kind, "classes": task.classes, "mean": task.mean, "scale": task.scale}
         for name, task in tasks.items()
     }
-    (folder / "inputs.json").write_text(json.dumps({"image_size": 8, "tasks": kinds}))
+    (folder / "inputs.json").write_text(json.dumps(INPUTS | {"tasks": kinds}))
     name, task = next(iter(tasks.items()))
-    metrics = {"primary": f"{split}.tasks.{name}.{HEADLINES[task.kind]}", split: {"used_for": list(used_for)}}
+    figures = {"kind": task.kind} | dict.fromkeys(headline_metric(task.kind))
+    metrics = {"primary": f"{split}.tasks.{name}.{headline_metric(task.kind)[0]}"}
+    metrics[split] = {"used_for": list(used_for), "tasks": {name: figures}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     paths = [f"{folder.name}/{image}-{number}.png" for number, image in enumerate(images)]
     rows = [(path, split, f"hash of {image}") for path, image in zip(paths, images, strict=True)]

@@ -6,6 +6,9 @@ import numpy as np
 
 INPUTS = {
     "image_size": 8,
+    "fit": "crop",
+    "batch_size": 8,
+    "block_ends": ["end"],
     "tasks": {
         "cells": {"kind": "multilabel", "classes": ["Platelets", "RBC", "WBC"]},
         "count": {"kind": "regression", "classes": [], "mean": 11.5, "scale": 4.0},

@@ -14,15 +14,11 @@ from tlkit.errors import RunError, TlkitError
 from tlkit.search.journal import Journal
 from tlkit.search.trials import Trials
 
-SOUND = INPUTS | {"fit": "crop", "batch_size": 8, "block_ends": ["end"]}
-
 
 @pytest.fixture
 def run(tmp_path):
     """A run's folder that is as tlkit writes it."""
-    path = write_run(tmp_path / "run")
-    (path / run_folder.INPUTS).write_text(json.dumps(SOUND))
-    return path
+    return write_run(tmp_path / "run")
 
 
 def test_a_sound_run_is_read(run):
@@ -73,15 +69,15 @@ def test_json_that_is_no_object_gets_one_line(text, run):
      ("block_ends", "end"), ("block_ends", [1]), ("fit", None), ("tasks", {}), ("tasks", [])],
 )  # fmt: skip
 def test_inputs_that_fit_into_no_memory_or_make_no_sense_are_refused(key, value, run):
-    (run / "inputs.json").write_text(json.dumps(SOUND | {key: value}))
+    (run / "inputs.json").write_text(json.dumps(INPUTS | {key: value}))
     with pytest.raises(RunError, match=r"inputs\.json"):
         Run(run)
 
 
 @settings(deadline=None)
-@given(inputs=changed(SOUND), metrics=changed(METRICS))
-@example(inputs=SOUND, metrics={"primary": "test", "test": {"tasks": {"cells": {"kind": "multilabel"}}}})
-@example(inputs=SOUND | {"tasks": {"cells": {"kind": "regression", "classes": ["a"]}}}, metrics=METRICS)
+@given(inputs=changed(INPUTS), metrics=changed(METRICS))
+@example(inputs=INPUTS, metrics={"primary": "test", "test": {"tasks": {"cells": {"kind": "multilabel"}}}})
+@example(inputs=INPUTS | {"tasks": {"cells": {"kind": "regression", "classes": ["a"]}}}, metrics=METRICS)
 def test_any_inputs_and_metrics_are_used_or_refused(inputs, metrics, tmp_path_factory):
     path = write_run(tmp_path_factory.mktemp("run") / "run")
     (path / "inputs.json").write_text(json.dumps(inputs))

@@ -13,7 +13,7 @@ from tlkit import run as run_folder
 from tlkit.data.labels import labelled
 from tlkit.errors import RunError
 from tlkit.evaluation.compare import Difference, figure, holm, paired_difference, verdict
-from tlkit.evaluation.predictions import metrics_in, read_predictions, read_splits, tasks_in
+from tlkit.evaluation.predictions import read_predictions, read_splits, tasks_in
 from tlkit.evaluation.seeds import compare_groups
 
 SPLITS = ("test", "val", "cv")
@@ -169,7 +169,11 @@ class _Folder:
     def __init__(self, path):
         self.path = run_folder.find_complete_run(path)
         self.tasks = tasks_in(run_folder.read_json(self.path / run_folder.INPUTS), self.path)
-        self.metrics = metrics_in(self.path, self.tasks)
+        self.metrics = run_folder.read_json(self.path / run_folder.METRICS)
+        with run_folder.reading(self.path):
+            split = self.metrics["primary"].partition(".")[0]
+            list(self.metrics[split]["used_for"])
+            range(self.metrics["cv"]["folds"] if split == "cv" else 0)
 
 
 class _HeldOut:
