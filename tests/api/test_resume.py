@@ -231,7 +231,7 @@ def test_another_recipe_is_refused_or_allowed_by_name_and_recorded(killed):
     data, run = killed
     shorter = ("--set", f"stages={STAGES.replace('epochs=10', 'epochs=6')}")
     line = refused(start(data, run, "--resume", *shorter))
-    assert "this run's recipe differs in stages" in line
+    assert "this run's recipe differs in stages.1.epochs (10 before, 6 now)" in line
     assert "--allow-changed recipe" in line
     allowed = ("--resume", "--allow-changed", "recipe")
     wider = ("--set", f"stages={STAGES.replace('unfreeze=2', 'unfreeze=3')}")
@@ -242,5 +242,5 @@ def test_another_recipe_is_refused_or_allowed_by_name_and_recorded(killed):
     subprocess.run(command, check=True, capture_output=True)  # once allowed, it needn't be again
     [change] = json.loads((run / "environment.json").read_text())["changes"]
     assert change["what"] == "recipe"
-    assert [stage["epochs"] for stage in change["changed"]["stages"][1]] == [4, 6]
+    assert change["changed"]["stages.1.epochs"] == [10, 6]
     assert len((run / "history.csv").read_text().splitlines()) == 1 + 4 + 6

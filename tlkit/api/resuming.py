@@ -109,6 +109,8 @@ def _with_measured(recipe, recorded):
 
 def _differing(one, other, key=""):
     """Return the dotted keys in which nested plain values differ, each with its values in one and in the other."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):  # stages, one with its like
+        one, other = dict(enumerate(one)), dict(enumerate(other))
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return {} if one == other else {key: [one, other]}
     found = {}
