@@ -90,9 +90,11 @@ def test_a_disk_that_refuses_from_the_middle_of_a_run_on(small_run, undisturbed,
 
 @pytest.mark.slow
 def test_a_disk_that_refuses_from_any_write_of_a_run_on(small_run, undisturbed, tmp_path):
-    """Each of the codes in turn: that each call may be refused with each of them is tested for one file above."""
-    calls, files = count_calls(small_run, tmp_path / "whole"), set()
-    for fail_at, code in zip(range(calls), itertools.cycle(CODES)):
+    """From the first call of each kind on each file on, with each of the codes in turn."""
+    _, whole = disturb(small_run, tmp_path / "whole", None, errno.ENOSPC)
+    kinds = [(call, name.lstrip(".").partition("-")[0]) for call, name in whole.calls]  # of temporary files the stem
+    firsts, files = sorted(map(kinds.index, set(kinds))), set()
+    for fail_at, code in zip(firsts, itertools.cycle(CODES)):
         if refused := check_recovery(small_run, tmp_path / str(fail_at), fail_at, code, undisturbed):
             files.add(refused[1])
     expected = ["recipe.toml", "data.json", "splits.csv", "environment.json", "inputs.json", "model.keras"]
