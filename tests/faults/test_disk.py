@@ -65,7 +65,7 @@ def check_recovery(small_run, disk, fail_at, code, undisturbed):
     line, run = str(error), disk / "run"
     assert os.strerror(code) in line
     assert "\n" not in line
-    if code != errno.EROFS:  # where nothing can be removed either, whoever resumes clears it away
+    if code not in (errno.EROFS, errno.EACCES):  # then nothing can be removed either, and whoever resumes does it
         assert temporaries(disk) == []
     if run.exists():
         assert f"tlkit finetune --resume --out {run}" in line
@@ -73,7 +73,7 @@ def check_recovery(small_run, disk, fail_at, code, undisturbed):
         assert "can't write the run folder" in line
     small_run(run, resume=True)
     assert_same_bits(run, undisturbed, COMPARED)
-    assert temporaries(disk) == []
+    assert temporaries(run) == []
     assert not (run / run_folder.CHECKPOINT).exists()
     return failing.refused[0]
 
