@@ -50,9 +50,10 @@ class FailingDisk:
 
     def __enter__(self):
         self._patch = pytest.MonkeyPatch()
-        removing = REMOVING_CALLS if self.code in (errno.EROFS, errno.EACCES) else ()
-        for name in (*CHANGING_CALLS, *removing):
+        for name in CHANGING_CALLS:
             self._patch.setattr(os, name, self._wrap(name, getattr(os, name)))
+        for name in REMOVING_CALLS if self.code in (errno.EROFS, errno.EACCES) else ():
+            self._patch.setattr(os, name, self._wrap_removing(getattr(os, name)))
         opened = io.open
 
         def open_file(file, mode="r", *args, **kwargs):
@@ -85,6 +86,16 @@ class FailingDisk:
             changes = name != "open" or (args and args[0] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))
             if changes and not isinstance(where, int) and self._is_below(where):
                 self._step(name, where)
+            return function(path, *args, **kwargs)
+
+        return wrapped
+
+    def _wrap_removing(self, function):
+        """Removing frees space, so it counts for nothing, but fails where nothing may be changed any more."""
+
+        def wrapped(path, *args, **kwargs):
+            if self.refused and not self.once and self._is_below(path):
+                raise OSError(self.code, os.strerror(self.code), os.fsdecode(path))
             return function(path, *args, **kwargs)
 
         return wrapped
