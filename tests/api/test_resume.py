@@ -140,7 +140,9 @@ def test_the_same_command_twice_gives_the_same_bits(undisturbed, tmp_path):
 def test_kept_features_are_resumed_without(photo_folder, tmp_path, monkeypatch):
     """Killed in the passes or after them, with features on disk, and resumed without any: the same bits."""
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
-    data, views = photo_folder(tmp_path / "photos", per_class=20), ("--set", "data.views=2")
+    data = photo_folder(tmp_path / "photos", per_class=20)
+    # At 32 pixels the last blocks see one position an image, and some processors round rows of a batch differently.
+    views = ("--set", "data.views=2", "--set", "data.image_size=64")
     finish(start(data, tmp_path / "whole", *views, "--cache", "disk"))
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "other_cache"))
     process = start(data, tmp_path / "run", *views, "--cache", "disk")
@@ -237,7 +239,8 @@ def test_another_recipe_is_refused_or_allowed_by_name_and_recorded(killed):
     wider = ("--set", f"stages={STAGES.replace('unfreeze=2', 'unfreeze=3')}")
     assert "arrays are those of another model" in refused(start(data, run, *allowed, *wider))
     kill = start(data, run, *allowed, *shorter, program=("-c", DOOMED, "4"))
-    assert kill.wait(300) == -signal.SIGKILL
+    kill.communicate(timeout=300)
+    assert kill.returncode == -signal.SIGKILL
     command = [sys.executable, "-m", "tlkit", "finetune", "--resume", "--out", str(run)]
     subprocess.run(command, check=True, capture_output=True)  # once allowed, it needn't be again
     [change] = json.loads((run / "environment.json").read_text())["changes"]

@@ -78,7 +78,7 @@ def test_a_stage_that_does_not_fit_is_computed_in_parts(monkeypatch):
 
 def test_a_stage_that_never_fits_is_said_to(monkeypatch):
     entries, notes, _ = choose(monkeypatch, 1)
-    assert entries == [Split(what="training", stage=0, step=0, parts=8)]
+    assert entries == [Split(what="frozen", stage=-1, parts=8), Split(what="training", stage=0, parts=8)]
     assert "even one image at a time takes" in notes
 
 
