@@ -1,6 +1,7 @@
 """The headers of recipes have one form, so that a script can measure their results again."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,29 @@ def test_a_header_without_a_command_is_refused(script):
 def test_a_figure_is_held_against_the_stated_interval(measured, said, script):
     stated = script.parse_header(HEADER.format("hymenoptera, seed 0: test 0.941 [0.892, 0.969] of 153"))
     assert script.verdict(stated, measured) == said
+
+
+def test_a_result_over_seeds_is_the_mean_of_their_runs(script, tmp_path, monkeypatch):
+    asked = []
+
+    def run(command, source, options):
+        asked.append((command[1], source, options))
+        out, accuracy = Path(options[3]), 0.9 + 0.01 * int(options[1])
+        out.mkdir(exist_ok=True)
+        (out / "recipe.toml").touch()
+        tasks = {"size": {"mae": 3.0}, "label": {"accuracy": accuracy}}
+        (out / "metrics.json").write_text(json.dumps({"val": {"tasks": tasks}}))
+
+    monkeypatch.setattr(script, "run", run)
+    (tmp_path / "hymenoptera").mkdir()
+    stated = script.parse_header(HEADER.format("hymenoptera, seeds 0 to 2: validation 0.91 (0.90 to 0.92) of 153"))
+    (tmp_path / "work").mkdir()
+    for _ in range(2):
+        assert script.measure("x/y", stated, tmp_path, tmp_path / "work") == pytest.approx(0.91)
+    assert asked[2] == ("train", tmp_path / "hymenoptera", ["--seed", "2", "--out", str(tmp_path / "work" / "x-y-2")])
+    assert all(options[-1] == "--resume" for _, _, options in asked[3:])
+
+
+def test_data_that_are_missing_are_named(script, tmp_path):
+    with pytest.raises(script.click.ClickException, match="--data-dir"):
+        script.find_source("MNIST", tmp_path, tmp_path)
