@@ -184,7 +184,7 @@ def test_names_move_no_terminal(tmp_path):
         paint(tmp_path / "a" / f"{seed}.png", seed)
     (tmp_path / "\x1b[2Jb\n").mkdir()
     paint(tmp_path / "\x1b[2Jb\n" / "1.png", 9)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="has control characters, and it is a class") as caught:
         load(tmp_path)
     assert "\x1b" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -147,6 +147,8 @@ def _add_classes(found, labels, folder, split):
             _leave_out(found, folder / name, "a folder without images: not taken as a class")
         if not _is_utf8(name):
             raise DataError(f"{folder / _shown(name)}: the folder's name is not UTF-8, and it is a class: rename it")
+        if has_controls(name):
+            raise DataError(f"{folder / name}: the folder's name has control characters, and it is a class: rename it")
         for path in images:
             relative = path.relative_to(found.root).as_posix()
             if not _is_utf8(relative):

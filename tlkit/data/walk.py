@@ -39,10 +39,10 @@ def images_below(folder):
         DataError: If there are more than ten million.
         OSError: If a folder can't be read.
     """
-    waiting, seen, count, start = [Path(folder)], set(), 0, os.path.realpath(folder)
+    start, seen, count = os.path.realpath(folder), set(), 0
+    waiting = [(Path(folder), start)]
     while waiting:
-        here = waiting.pop()
-        place = os.path.realpath(here)
+        here, place = waiting.pop()
         above = place != start and _is_within(start, (place,))
         if place in seen or above or _is_within(place, SYSTEM):
             continue
@@ -52,7 +52,7 @@ def images_below(folder):
             if count > MAX_IMAGES:
                 raise DataError(f"{folder}: more than {MAX_IMAGES:,} images; do links multiply them?")
             yield path
-        waiting += [here / name for name in reversed(subfolders(here))]
+        waiting += [(here / name, _place(here / name, place)) for name in reversed(subfolders(here))]
 
 
 def leading_out(root, paths):
@@ -72,6 +72,13 @@ def leading_out(root, paths):
             place = os.path.realpath(place)
         if not _is_within(place, (top,)):
             yield path, place
+
+
+def _place(folder, place_above):
+    """Return where a folder lies, given where the one above lies."""
+    if os.path.islink(folder):  # noqa: PTH114
+        return os.path.realpath(folder)
+    return os.path.join(place_above, folder.name)  # noqa: PTH118
 
 
 def _is_within(place, folders):
