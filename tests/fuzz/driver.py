@@ -22,7 +22,7 @@ import types
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
-LIMITS = {"timeout": 20, "rss_limit_mb": 4096}  # seconds for one input, MB for the process
+LIMITS = {"timeout": 20, "rss_limit_mb": 4096, "keep_seed": 1}  # seconds for one input, MB for the process
 
 
 def fuzz(load, seeds, watched, limits=None):
