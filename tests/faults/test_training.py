@@ -13,7 +13,7 @@ from two_blocks import make_model, make_training, train
 from tlkit.api import load_run
 from tlkit.api.recording import evaluate_in_parts
 from tlkit.data.index import Data
-from tlkit.errors import LostImageError
+from tlkit.errors import LostImageError, Stopped
 from tlkit.recipe_keys import Stage
 from tlkit.training.checkpoint import Checkpoint
 from tlkit.training.safe_point import NoNumberError
@@ -155,3 +155,21 @@ def test_the_best_model_of_a_run_that_leaves_the_numbers_predicts(small_run, tmp
     run = load_run(tmp_path / "run", unfinished=True)
     (answer,) = run.predict([np.zeros((20, 20, 3), np.uint8)])
     assert np.isfinite(list(answer.answers["label"].probabilities.values())).all()
+
+
+def test_a_run_that_goes_on_at_the_short_batch_of_an_epoch_has_the_same_bits(small_run, undisturbed, tmp_path):
+    """Its steps are traced first for the short batch, an undisturbed run's for a full one."""
+    train_step, steps = StageTrainer.train_step, []
+
+    def until_the_short_one(self, batch, step, *more):
+        steps.append(len(batch.features))
+        if len(steps) > 4 and steps[-1] < 8:  # in the second stage
+            raise KeyboardInterrupt
+        return train_step(self, batch, step, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageTrainer, "train_step", until_the_short_one)
+        with pytest.raises(Stopped):
+            small_run(tmp_path / "run")
+    small_run(tmp_path / "run", resume=True)
+    assert_same_bits(tmp_path / "run", undisturbed, FILES)

@@ -58,7 +58,7 @@ def _fit(number, found, batch_size, room, earlier, listener):
     splits = Splits(batch_size, earlier)
     rows, frozen = batch_size, splits.rows("frozen", number)
     before = found.bytes(rows, frozen, batch_size)
-    while found.bytes(0, frozen, batch_size) > room and frozen > 1:
+    while found.per_frozen_image and found.bytes(0, frozen, batch_size) > room and frozen > 1:
         frozen = -(-frozen // 2)
     while found.bytes(rows, frozen, batch_size) > room and rows > 1:
         rows = -(-rows // 2)

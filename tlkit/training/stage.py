@@ -94,7 +94,7 @@ class StageTrainer:
         auxiliaries=None,
         rows=None,
     ):
-        self._rows = rows
+        self._rows, self._functions = rows, {}
         self.stage, self.tasks, self._steps_per_epoch = resolve_stage(stage), tasks, steps_per_epoch
         self.craft = craft = craft or Craft()
         depth = unfrozen_blocks(stage, ends)
@@ -167,7 +167,8 @@ class StageTrainer:
             if rows < size:
                 logs = self.suffix.train_in_parts(batch.features, in_parts(targets, rows), rows)
             else:
-                logs = self.suffix.train_on_batch(batch.features, targets, return_dict=True)
+                with self._function(self.suffix, "train_function", size):
+                    logs = self.suffix.train_on_batch(batch.features, targets, return_dict=True)
         if self.average:
             self.average.update(step)
         return float(logs["loss"]), float(logs["score"])
@@ -200,7 +201,10 @@ class StageTrainer:
                 if stop and stop.signal:
                     return None
                 for part in self._parts(features):
-                    with naming_exhaustion("training", len(part)):
+                    with (
+                        naming_exhaustion("training", len(part)),
+                        self._function(self._validated, "predict_function", len(part)),
+                    ):
                         predicted = self._validated.predict_on_batch(part)
                     for name in self.tasks:
                         logits[name].append(np.asarray(predicted[name]))
@@ -208,6 +212,17 @@ class StageTrainer:
                     labels[name].append(of_batch[name])
         joined = [{name: np.concatenate(parts) for name, parts in by_task.items()} for by_task in (logits, labels)]
         return Validation(self.tasks, *joined, self.objective.weights)
+
+    @contextlib.contextmanager
+    def _function(self, model, kind, size):
+        """Let a model compute by a function that has seen batches of this size only.
+
+        Keras's own is traced anew for a second size, and then for any: its bits would depend on which size came first,
+        hence on the step at which a run was resumed.
+        """
+        setattr(model, kind, self._functions.get((kind, size)))
+        yield
+        self._functions[kind, size] = getattr(model, kind)
 
     def _parts(self, features):
         rows = self._rows or len(features)
