@@ -53,7 +53,7 @@ RECIPES = {
         "loss.label_smoothing=0.1",
         "evaluation.tta=flip",
         "stages=[{unfreeze=1,epochs=3,learning_rate=1e-3,accumulate=2},"
-        "{unfreeze=2,epochs=3,learning_rate=1e-3,optimizer=sgd,schedule=plateau,decay_epochs=1}]",
+        '{unfreeze=2,epochs=3,learning_rate=1e-3,optimizer="sgd",schedule="plateau",decay_epochs=1}]',
     ],
     "streamed": [
         "training.cache=off",

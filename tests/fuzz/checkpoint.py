@@ -13,9 +13,11 @@ IDENTITY = {"data": "0" * 64}
 
 
 def _archive(header):
+    from tlkit.training.sealed import write_sealed
+
     arrays = {"state": np.frombuffer(header, np.uint8), "variables/0": np.ones((2, 3), "float32")}
     stream = io.BytesIO()
-    np.savez(stream, **arrays, **{"optimizer/0": np.zeros(1), "best_figures/0": np.ones(4)})
+    write_sealed(stream, arrays | {"optimizer/0": np.zeros(1), "best_figures/0": np.ones(4)})
     return stream.getvalue()
 
 
@@ -45,4 +47,4 @@ def seeds():
 
 
 if __name__ == "__main__":
-    fuzz(load, seeds, ["tlkit.training.checkpoint"])
+    fuzz(load, seeds, ["tlkit.training.checkpoint", "tlkit.training.sealed"])

@@ -148,6 +148,7 @@ class Job:
         exists = resume and out and (Path(out) / run_folder.RECIPE).is_file()
         if exists:
             path = Path(out)
+            run_folder.refuse_links(path)
             recipe, data, changes = take_up(path, self.recipe, self.data, self.allowed)
         else:
             path = run_folder.new_run_path(self.recipe.backbone.name, Path(self.data.source).stem, out)
