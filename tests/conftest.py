@@ -12,6 +12,7 @@ from PIL import Image
 # Before TensorFlow, Keras or albumentations is imported by any test module.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as tlkit does, which some tests import after Keras
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 PROJECT = Path(__file__).resolve().parents[1]

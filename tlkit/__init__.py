@@ -3,7 +3,12 @@
 The public names are imported when first used, so that `import tlkit` costs nothing.
 """
 
+import os
 from importlib import import_module
+
+# TensorFlow reads it when it is imported, and leaves oneDNN out by itself on processors without AVX-512. With it a step
+# takes half the time there, and what comes of an image doesn't depend on its place in the batch.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"
 
