@@ -72,7 +72,7 @@ def test_classes_get_the_optimum_of_multinomial_logistic_regression(count, width
         logits = of @ probe.kernel + probe.bias
         ours = log_loss(wanted["single"], np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
         expected = log_loss(wanted["single"], theirs.predict_proba(standardized(of, features)))
-        assert ours == pytest.approx(expected, abs=1e-3)
+        assert ours == pytest.approx(expected, abs=2e-3)
     assert probe.val_loss == pytest.approx(ours, rel=1e-4)
 
 
