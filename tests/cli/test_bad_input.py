@@ -293,7 +293,13 @@ def test_an_incomplete_run_says_how_to_go_on(here, tiny_run, monkeypatch, capsys
 
 
 def test_resuming_with_another_recipe_is_refused(here, tiny_run, monkeypatch, capsys):
-    refuse(f"finetune --resume --out {tiny_run.path} --seed 7".split(), "differs in seed (0 before, 7 now)", here, monkeypatch, capsys)
+    refuse(
+        f"finetune --resume --out {tiny_run.path} --seed 7".split(),
+        "differs in seed (0 before, 7 now)",
+        here,
+        monkeypatch,
+        capsys,
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a limit on file sizes")
