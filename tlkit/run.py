@@ -244,10 +244,14 @@ def is_complete(path):
 
 
 def remove_checkpoint(path):
-    """Remove the checkpoint of the run in the folder `path`: from then on it is complete."""
+    """Remove the checkpoint of the run in the folder `path`: from then on it is complete.
+
+    Raises:
+        WriteError: If the system refuses.
+    """
     folder = Path(path) / CHECKPOINT
     for name in reversed(CHECKPOINT_FILES):  # the newest last: a kill in between leaves what the run can go on from
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
     shutil.rmtree(folder, ignore_errors=True)
 
 
