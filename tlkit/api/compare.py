@@ -1,7 +1,6 @@
 """Runs compared on the images that all of them held out, from the files in their folders; no model is loaded."""
 
 import os
-import tomllib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,10 +10,11 @@ import numpy as np
 
 from tlkit import run as run_folder
 from tlkit.data.labels import labelled
-from tlkit.errors import RunError
+from tlkit.errors import RecipeError, RunError
 from tlkit.evaluation.compare import Difference, figure, holm, paired_difference, verdict
 from tlkit.evaluation.predictions import read_predictions, read_splits, tasks_in
 from tlkit.evaluation.seeds import compare_groups
+from tlkit.toml import parse_toml
 
 SPLITS = ("test", "val", "cv")
 # Keys of a recipe that predictions don't depend on; where features are kept may be chosen by what the disk has left.
@@ -221,8 +221,8 @@ class _HeldOut:
         """The run's recipe as plain values, less its seeds and what can't change a prediction; and the seeds."""
         path = self.run.path / run_folder.RECIPE
         try:
-            values = tomllib.loads(run_folder.read_text(path))
-        except (tomllib.TOMLDecodeError, OSError, RecursionError) as error:
+            values = parse_toml(run_folder.read_text(path))
+        except (RecipeError, OSError) as error:
             raise RunError(f"{path}: expected the recipe that tlkit wrote. Received: {error}") from None
         for table, key in IDLE_KEYS:
             values.get(table, {}).pop(key, None)

@@ -1,7 +1,6 @@
 """In what two folders of the same run differ: recipe, data, environment, history, weights, figures, predictions."""
 
 import csv
-import tomllib
 import zipfile
 from collections import Counter
 
@@ -11,6 +10,7 @@ from tlkit import run as run_folder
 from tlkit.errors import RunError
 from tlkit.evaluation.metrics import predicted_labels
 from tlkit.evaluation.predictions import read_predictions, read_splits
+from tlkit.toml import parse_toml
 
 WEIGHTS = "model.weights.h5"  # in model.keras
 # What a run's recipe says of how it is kept, not of what comes out.
@@ -39,7 +39,7 @@ def changes(before, now, idle=()):
 
 def compare_recipes(before, now):
     """Return what `changes` says of two runs' recipes."""
-    values = [tomllib.loads((path / run_folder.RECIPE).read_text("utf-8")) for path in (before, now)]
+    values = [parse_toml(run_folder.read_text(path / run_folder.RECIPE)) for path in (before, now)]
     return changes(*values, IDLE)
 
 

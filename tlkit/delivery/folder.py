@@ -2,7 +2,6 @@
 
 import csv
 import io
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,9 @@ import numpy as np
 
 from tlkit import run as run_folder
 from tlkit.data.labels import JOINT, NO_LABELS
-from tlkit.errors import RunError
+from tlkit.errors import RecipeError, RunError
 from tlkit.evaluation.predictions import tasks_in
+from tlkit.toml import parse_toml
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Folder:
     def recipe(self):
         """The recipe as nested plain values; `{}` if it can't be read."""
         try:
-            return tomllib.loads(self.recipe_text)
-        except tomllib.TOMLDecodeError:
+            return parse_toml(self.recipe_text)
+        except RecipeError:
             return {}
 
     @cached_property
