@@ -52,7 +52,8 @@ def work(model, stage, of_model, batch, rows, copies):
     """Do what a stage does: the frozen layers, then steps."""
     from tlkit.models.chain import Chain
     from tlkit.training.features import Batch
-    from tlkit.training.stage import StageTrainer, unfrozen_blocks, values_of
+    from tlkit.training.stage import StageTrainer, unfrozen_blocks
+    from tlkit.training.variables import values_of
 
     chain = Chain(model, **of_model, batch_size=batch)
     images = np.random.default_rng(0).integers(0, 255, (batch, *model.input_shape[1:])).astype(np.uint8)

@@ -29,7 +29,8 @@ from tlkit.training.checkpoint import Checkpoint, TrainingState
 from tlkit.training.features import Batch
 from tlkit.training.interrupt import StopRequest
 from tlkit.training.splits import Splits
-from tlkit.training.stage import Craft, StageTrainer, _Trainee, values_of
+from tlkit.training.stage import Craft, StageTrainer, _Trainee
+from tlkit.training.variables import values_of
 
 DOWN = [Stage(unfreeze=0, epochs=2, learning_rate=1e-2), Stage(unfreeze=2, epochs=2, learning_rate=1e-3)]
 

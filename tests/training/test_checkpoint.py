@@ -248,14 +248,18 @@ def test_it_is_written_beside_the_training_as_it_was_when_saved(state, tmp_path,
         assert (loaded.step, len(loaded.history), len(loaded.variables)) == (3, 1, 2)
 
 
-def test_leaving_it_waits_for_what_is_being_written(state, tmp_path, monkeypatch):
+def make_writes_slow(monkeypatch, seconds):
     write = module.write_sealed
 
     def slow(file, arrays):
-        time.sleep(0.2)
+        time.sleep(seconds)
         write(file, arrays)
 
     monkeypatch.setattr(module, "write_sealed", slow)
+
+
+def test_leaving_it_waits_for_what_is_being_written(state, tmp_path, monkeypatch):
+    make_writes_slow(monkeypatch, 0.2)
     with pytest.raises(KeyboardInterrupt):
         save_and_be_interrupted(make(tmp_path), state)
     assert make(tmp_path).load().step == 3
@@ -267,13 +271,7 @@ def test_it_is_due_when_the_interval_is_over(tmp_path):
 
 
 def test_writing_takes_a_small_share_of_the_time(state, tmp_path, monkeypatch):
-    write = module.write_sealed
-
-    def slow(file, arrays):
-        time.sleep(0.05)
-        write(file, arrays)
-
-    monkeypatch.setattr(module, "write_sealed", slow)
+    make_writes_slow(monkeypatch, 0.05)
     checkpoint = make(tmp_path, seconds=0)
     begun = time.monotonic()
     saved(checkpoint, state)

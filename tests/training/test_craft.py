@@ -28,7 +28,8 @@ from tlkit.training.features import Batch
 from tlkit.training.fit import Training
 from tlkit.training.interrupt import StopRequest
 from tlkit.training.rules import class_weights
-from tlkit.training.stage import Craft, StageTrainer, computing_in, values_of
+from tlkit.training.stage import Craft, StageTrainer, computing_in
+from tlkit.training.variables import values_of
 
 PLAIN = {"optimizer": "sgd", "schedule": "constant"}
 

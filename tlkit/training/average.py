@@ -1,9 +1,9 @@
 """Averages of weights: over the steps of a stage, and over its best epochs."""
 
-import contextlib
-
 import keras
 import numpy as np
+
+from tlkit.training.variables import in_place, values_of
 
 
 class MovingAverage:
@@ -27,7 +27,9 @@ class MovingAverage:
             v for v in variables if keras.backend.is_float_dtype(keras.backend.standardize_dtype(v.dtype))
         ]
         # From arrays: a Variable made from another's value shares its memory.
-        self.values = [keras.Variable(value, trainable=False, dtype=value.dtype.name) for value in self._arrays()]
+        self.values = [
+            keras.Variable(value, trainable=False, dtype=value.dtype.name) for value in values_of(self._variables)
+        ]
 
     def update(self, step):
         """Take the variables' values after a step of the stage, from 0."""
@@ -35,20 +37,9 @@ class MovingAverage:
         for average, variable in zip(self.values, self._variables, strict=True):
             average.assign(average + rest * (variable - average))
 
-    @contextlib.contextmanager
     def in_place(self):
-        """Put the averages into the variables for as long as the context lasts."""
-        raw = self._arrays()
-        for average, variable in zip(self.values, self._variables, strict=True):
-            variable.assign(keras.ops.convert_to_tensor(average))
-        try:
-            yield
-        finally:
-            for value, variable in zip(raw, self._variables, strict=True):
-                variable.assign(value)
-
-    def _arrays(self):
-        return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self._variables]
+        """Return a context in which the averages are in the variables."""
+        return in_place(self._variables, values_of(self.values))
 
 
 class BestEpochs:

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 from tlkit.errors import RunError
 from tlkit.run import CHECKPOINT_FILES, atomic_path, make_folder
 from tlkit.training.sealed import DamagedError, read_sealed, write_sealed
+from tlkit.training.variables import assign
 
 FILE, PREVIOUS = CHECKPOINT_FILES
 
@@ -269,8 +270,7 @@ def restore(variables, arrays):
         RunError: If the arrays are those of other variables.
     """
     refuse_unfit(variables, arrays)
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
+    assign(variables, arrays)
 
 
 def refuse_unfit(variables, arrays):

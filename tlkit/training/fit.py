@@ -23,7 +23,8 @@ from tlkit.training.lr_find import range_test
 from tlkit.training.rules import resolve_stage
 from tlkit.training.safe_point import NoNumberError, SafePoint, refuse_no_number, refuse_no_numbers
 from tlkit.training.splits import PROBE_STAGE, Splits
-from tlkit.training.stage import Craft, StageTrainer, assign, in_place, unfrozen_blocks, values_of
+from tlkit.training.stage import Craft, StageTrainer, unfrozen_blocks
+from tlkit.training.variables import assign, in_place, values_of
 
 HISTORY_COLUMNS = ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 

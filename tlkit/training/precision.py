@@ -5,7 +5,8 @@ import time
 import numpy as np
 
 from tlkit.training.features import Batch
-from tlkit.training.stage import Craft, StageTrainer, assign, values_of
+from tlkit.training.stage import Craft, StageTrainer
+from tlkit.training.variables import assign, values_of
 
 PRECISIONS = ("float32", "bfloat16")
 TIMED_STEPS = 3

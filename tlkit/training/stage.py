@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import keras
 import numpy as np
-from keras import ops
 
 from tlkit.errors import TlkitError
 from tlkit.models.assemble import cut, freeze, variables_by_block
@@ -19,6 +18,7 @@ from tlkit.training.repeatable import graphs_as_written
 from tlkit.training.rules import resolve_stage
 from tlkit.training.schedule import learning_rate
 from tlkit.training.targets import Targets, in_parts
+from tlkit.training.variables import assign, values_of
 
 
 @dataclass
@@ -358,28 +358,6 @@ def computing_in(model, precision):
 def unfrozen_blocks(stage, ends):
     """Return how many blocks the stage unfreezes."""
     return len(ends) if stage.unfreeze == "all" else min(stage.unfreeze, len(ends))
-
-
-def values_of(variables):
-    """Return copies of some variables' values, as arrays."""
-    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
-
-
-def assign(variables, values):
-    """Set variables from arrays, in order."""
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
-@contextlib.contextmanager
-def in_place(variables, values):
-    """Let variables have other values for as long as the context lasts."""
-    before = values_of(variables)
-    assign(variables, values)
-    try:
-        yield
-    finally:
-        assign(variables, before)
 
 
 def weights_hash(model):

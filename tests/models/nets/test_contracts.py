@@ -17,7 +17,8 @@ from tlkit.models.reader import read_model
 from tlkit.recipe_keys import Stage
 from tlkit.tasks import Task
 from tlkit.training.features import Batch
-from tlkit.training.stage import Craft, StageTrainer, values_of
+from tlkit.training.stage import Craft, StageTrainer
+from tlkit.training.variables import values_of
 
 TASKS = {
     "label": Task("single_label", ("ant", "bee", "cat")),
