@@ -17,7 +17,7 @@ from keras import layers
 from scipy.special import softmax
 
 import tlkit
-from tlkit.api import job
+from tlkit.api import recording
 from tlkit.api.calibrating import refuse_idle_sets
 from tlkit.errors import RecipeError, Stopped
 from tlkit.models.assemble import assemble
@@ -205,7 +205,7 @@ FILES = ("metrics.json", "inputs.json")
 @pytest.mark.parametrize("function", ["calibrate", "score_splits"])
 def test_stopped_around_calibration(calibrated, data, tmp_path, monkeypatch, function):
     """After the temperature was folded in, and after the model was saved: it is applied once all the same."""
-    original = getattr(job, function)
+    original = getattr(recording, function)
 
     def interrupted(*arguments):
         if function == "calibrate":
@@ -213,7 +213,7 @@ def test_stopped_around_calibration(calibrated, data, tmp_path, monkeypatch, fun
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(job, function, interrupted)
+        patched.setattr(recording, function, interrupted)
         with pytest.raises(Stopped):
             finetune(data, tmp_path / "run")
     assert (tmp_path / "run" / "model.keras").exists()  # the best so far, calibrated or not

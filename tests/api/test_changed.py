@@ -190,11 +190,18 @@ def test_other_versions_are_refused_with_both_and_recorded_where_allowed(begun):
     assert changed_versions(path, now, frozenset()) == {}
 
 
-@pytest.mark.parametrize("environment", [[], {"packages": 3}, {"threads": {"a": 1}}], ids=str)
+STRANGE = {
+    "[]": "environment.json: expected JSON written by tlkit. Received: no object",
+    '{"packages": 3}': "the run began with other versions",
+    '{"threads": {"a": 1}}': "the run began with other versions",
+}
+
+
+@pytest.mark.parametrize("environment", STRANGE)
 def test_a_strange_environment_is_another_one(environment, begun):
     _, path = begun
-    run_folder.write_json(path / run_folder.ENVIRONMENT, environment)
-    with pytest.raises(RunError, match="the run began with other versions"):
+    (path / run_folder.ENVIRONMENT).write_text(environment)
+    with pytest.raises(RunError, match=STRANGE[environment]):
         changed_versions(path, ENVIRONMENT, frozenset())
 
 

@@ -129,6 +129,9 @@ class FakeJob:
     def resolve(self):
         return self
 
+    def close(self):
+        pass
+
     def open(self, *_args, **_settings):
         return self
 

@@ -48,11 +48,11 @@ def test_a_stage_is_counted_by_hand():
     assert predicted(model).accumulated == weights
 
 
-def choose(monkeypatch, free, **settings):
-    """Return the splits that are chosen with so many bytes free, and what is said."""
+def choose(monkeypatch, free, stages=STAGES, **settings):
+    """Return the splits that are chosen with so many bytes free, what is said, and the footprints."""
     monkeypatch.setattr("tlkit.training.cache.available_memory", lambda: free)
     notes, model = Notes(), make_model(linear_head)
-    values = read_recipe("default").model_dump() | {"stages": STAGES}
+    values = read_recipe("default").model_dump() | {"stages": stages}
     values["data"]["batch_size"] = 8
     values["training"] |= settings
     recipe = check_recipe(values, where="test")
@@ -78,6 +78,9 @@ def test_a_stage_that_does_not_fit_is_computed_in_parts(monkeypatch):
 
 def test_a_stage_that_never_fits_is_said_to(monkeypatch):
     entries, notes, _ = choose(monkeypatch, 1)
+    assert entries == [Split(what="training", stage=0, parts=8)]  # no layer is frozen
+    assert "even one image at a time takes" in notes
+    entries, notes, _ = choose(monkeypatch, 1, stages=[STAGES[0] | {"unfreeze": 1}])
     assert entries == [Split(what="frozen", stage=-1, parts=8), Split(what="training", stage=0, parts=8)]
     assert "even one image at a time takes" in notes
 

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from two_blocks import make_model, make_training, train
 
 from tlkit.api import load_run
 from tlkit.api.recording import evaluate_in_parts
+from tlkit.data.files import read_file
 from tlkit.data.index import Data
 from tlkit.errors import LostImageError, Stopped
 from tlkit.recipe_keys import Stage
@@ -38,14 +38,12 @@ def change(path, patch):
 
 
 def refuse(path, patch):
-    read_bytes = Path.read_bytes
-
-    def refused(self):
-        if self == path:
+    def refused(asked):
+        if asked == path:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return read_bytes(self)
+        return read_file(asked)
 
-    patch.setattr(Path, "read_bytes", refused)
+    patch.setattr("tlkit.data.index.read_file", refused)
 
 
 FAULTS = {  # what happens to an image, when it is read for the so manieth time, and what is said of it

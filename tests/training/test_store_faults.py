@@ -188,8 +188,12 @@ def read_only(monkeypatch):
         def refuse(*_args, **_kwargs):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
+        def open_to_read(path, flags, *args, opened=os.open, **kwargs):
+            return refuse() if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else opened(path, flags, *args, **kwargs)
+
         for name in CHANGING_CALLS:
             monkeypatch.setattr(os, name, refuse)
+        monkeypatch.setattr(os, "open", open_to_read)
 
     return start
 

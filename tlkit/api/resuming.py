@@ -240,7 +240,6 @@ def changed_versions(path, now, allowed):
 
 def _engine_of(environment):
     """Return what decides the last bits, of what an `environment.json` says."""
-    environment = environment if isinstance(environment, dict) else {}
     return {key: environment.get(key) for key in ("packages", "threads", "device", "processor")}
 
 
@@ -248,8 +247,7 @@ def recorded_changes(path):
     """Return the names of what was allowed to change in a run before."""
     file = Path(path) / run_folder.ENVIRONMENT
     environment = run_folder.read_json(file) if file.exists() else {}
-    changes = environment.get(RECORDED, []) if isinstance(environment, dict) else []
-    return {change["what"] for change in changes}
+    return {change["what"] for change in environment.get(RECORDED, [])}
 
 
 def record_changes(path, environment, changes, at):
