@@ -206,12 +206,12 @@ class _TlsOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _open(url, headers):
-    """Return the server's answer.
+def open_tls(url, headers, timeout):
+    """Return a server's answer as `urllib.request.urlopen` does, over TLS from beginning to end.
 
     Raises:
-        _BrokenError: If it is worth another attempt.
-        DownloadError: If it isn't.
+        DownloadError: If it isn't https, or leads elsewhere than to https.
+        OSError: If there is no answer, or it is an error.
     """
     if urlsplit(url).scheme != "https":
         raise DownloadError(f"{url}: is refused, because it isn't https.")
@@ -225,8 +225,18 @@ def _open(url, headers):
     ):
         opener.add_handler(handler)
     opener.addheaders = [("User-Agent", "tlkit")]
+    return opener.open(urllib.request.Request(url, headers=headers), timeout=timeout)
+
+
+def _open(url, headers):
+    """Return the server's answer.
+
+    Raises:
+        _BrokenError: If it is worth another attempt.
+        DownloadError: If it isn't.
+    """
     try:
-        return opener.open(urllib.request.Request(url, headers=headers), timeout=SILENCE)
+        return open_tls(url, headers, SILENCE)
     except urllib.error.HTTPError as error:
         error.close()
         answer = f"the server answers {error.code} {' '.join(str(error.reason).split())}"

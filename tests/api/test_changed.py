@@ -158,6 +158,25 @@ def test_images_that_were_trained_on_cant_be_for_testing(tmp_path, photo_folder)
         taken_up(tmp_path / "photos", path, "data")
 
 
+def test_images_that_were_taken_away_cant_come_back_for_testing(tmp_path, photo_folder):
+    photos, path = tmp_path / "photos", tmp_path / "run"
+    folder = photo_folder(photos / "train", per_class=12)
+    photo_folder(photos / "val", per_class=4, seed=1)
+    photo_folder(photos / "test", per_class=4, seed=2)
+    data = tlkit.load_data(photos)
+    path.mkdir()
+    record_data(path, data)
+    run_folder.write_text(path / run_folder.RECIPE, resolved(data, **SETTINGS).to_toml())
+    run_folder.write_json(path / run_folder.ENVIRONMENT, ENVIRONMENT)
+    (folder / "a" / "00.jpg").rename(tmp_path / "away.jpg")
+    run = taken_up(photos, path, "data")
+    record_data(path, run.data)
+    record_changes(path, ENVIRONMENT, run.changes, {"stage": 0})
+    (tmp_path / "away.jpg").rename(photos / "test" / "a" / "moved.jpg")
+    with pytest.raises(RunError, match="images that the run has trained on are for testing now"):
+        taken_up(photos, path, "data")
+
+
 def test_other_classes_cant_be_allowed(begun, photo_folder):
     photos, path = begun
     photo_folder(photos, classes=("c",), seed=3)

@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -17,6 +19,7 @@ from scipy.io import savemat
 from tls_server import Served, new_authority, serve, trusted
 
 from tlkit import download, share
+from tlkit.api import getting
 from tlkit.data.index import load
 from tlkit.share import read_cards
 
@@ -215,6 +218,60 @@ def test_what_is_there_is_left_alone(name, served, tlkit, tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     assert "expected a folder" in tlkit("datasets", "get", "eurosat", "mine.txt")[2]
     assert not served["/EuroSAT_RGB.zip"].requests
+
+
+def test_two_calls_at_once_do_not_disturb_each_other(served, tlkit, tmp_path, monkeypatch):
+    unpack, heard = getting.unpack, []
+
+    def unpack_beside_another(file, folder):
+        found = subprocess.run([sys.executable, "-c", ANOTHER, "eurosat"], capture_output=True, text=True)
+        heard.append((found.returncode, found.stdout))
+        unpack(file, folder)
+
+    monkeypatch.setattr(getting, "unpack", unpack_beside_another)
+    assert tlkit("datasets", "get", "eurosat")[0] == 0
+    [(status, line)] = heard
+    assert (status, "works on this download" in line) == (2, True)
+    assert tlkit("datasets", "get", "eurosat")[0] == 0  # whole
+    assert not (tmp_path / "eurosat.part").exists()
+
+
+ANOTHER = """
+import sys
+from pathlib import Path
+from tlkit import share
+from tlkit.api.getting import get_dataset
+from tlkit.errors import TlkitError
+share.PACKAGE = Path.cwd() / "package"
+try:
+    get_dataset(sys.argv[1])
+except TlkitError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+@pytest.mark.parametrize("folder", [".", "..", "/"])
+def test_a_folder_without_a_name_is_refused_before_the_download(folder, served, tlkit):
+    status, _, err = tlkit("datasets", "get", "eurosat", folder)
+    assert status == 2
+    assert "expected the name of a new folder" in err or "holds something else" in err
+    assert not of_dataset(served, "eurosat")[0].requests
+
+
+def test_a_file_that_a_mac_leaves_is_no_change(served, tlkit, tmp_path):
+    tlkit("datasets", "get", "eurosat")
+    (tmp_path / "eurosat" / ".DS_Store").write_bytes(b"view options")
+    assert tlkit("datasets", "get", "eurosat")[0] == 0
+
+
+@pytest.mark.parametrize("record", ["[" * 100_000, "null", ""])
+def test_a_damaged_record_is_one_line(record, served, tlkit, tmp_path):
+    tlkit("datasets", "get", "eurosat")
+    (tmp_path / "eurosat" / getting.RECORD).write_text(record)
+    status, _, err = tlkit("datasets", "get", "eurosat")
+    assert status == 2
+    assert "Traceback" not in err
 
 
 def test_an_empty_folder_is_filled(served, tlkit, tmp_path):

@@ -16,7 +16,7 @@ import tomli_w
 from tlkit.api.differences import changes, compare_histories, compare_predictions
 from tlkit.api.reproducing import CLOSE, DIFFERENT, IDENTICAL, compare_runs, judge, reproduce
 from tlkit.delivery.predict import Run
-from tlkit.errors import RunError
+from tlkit.errors import RunError, TlkitError
 
 SAME = {
     "recipe": {},
@@ -60,10 +60,34 @@ def test_the_reason_says_whether_the_machine_was_another():
     assert "1.0 % of the answers" in judge(**elsewhere)[1]
 
 
+def test_a_run_that_changed_under_way_is_not_said_to_have_had_the_same_environment():
+    verdict, why = judge(**(SAME | {"predictions": answers(1, 0.5)}), changed=["data", "recipe"])
+    assert verdict == "differs"
+    assert "the run's data, recipe changed under way (--allow-changed)" in why
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("data.json", '{"source": 5}'),
+        ("data.json", '{"source": "' + "x" * 5000 + '"}'),
+        ("timing.json", '{"total_seconds": "long"}'),
+        ("environment.json", '{"changes": [1]}'),
+        ("model.keras", "no archive"),
+    ],
+)
+def test_a_file_that_can_not_be_compared_shows_before_the_training(file, content, copy, monkeypatch):
+    monkeypatch.setattr("tlkit.api.reproducing.finetune_recipe", lambda *_, **__: pytest.fail("hours went by"))
+    (copy / file).write_text(content)
+    with pytest.raises(TlkitError) as raised:
+        reproduce(copy)
+    assert "\n" not in str(raised.value)
+
+
 def test_changes_name_nested_keys():
-    before = {"a": 1, "b": {"c": [1, 2], "d": [{"e": 1}, {"e": 2}]}, "idle": 1}
-    now = {"a": 1, "b": {"c": [1, 3], "d": [{"e": 1}]}, "idle": 2}
-    assert changes(before, now, ("idle",)) == {"b.c": [[1, 2], [1, 3]], "b.d.1.e": [2, None]}
+    before = {"a": 1, "b": {"c": [1, 2], "d": [{"e": 1}, {"e": 2}]}}
+    now = {"a": 1, "b": {"c": [1, 3], "d": [{"e": 1}]}}
+    assert changes(before, now) == {"b.c": [[1, 2], [1, 3]], "b.d.1.e": [2, None]}
 
 
 @pytest.fixture

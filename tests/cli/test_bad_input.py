@@ -329,5 +329,5 @@ def test_weights_that_are_nowhere_name_the_file_and_the_way_out(here, monkeypatc
         raise OSError("no network in this test")
 
     monkeypatch.setattr("socket.create_connection", unreachable)
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr("tlkit.models.weights.open_tls", unreachable)
     refuse(["finetune", "--data", "photos", "--backbone", "resnet50"], "efficientnet_lite0", here, monkeypatch, capsys)

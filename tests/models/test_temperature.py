@@ -119,6 +119,24 @@ def test_features_below_the_head_stay_what_they_were(kind):
     assert after.digest(after.end) != at_end
 
 
+def test_what_another_chain_has_found_out_is_not_computed_again(monkeypatch):
+    tasks, head, _ = HEADS["dense"]
+    build = lambda: assemble(backbone(), head, tasks)  # noqa: E731
+    one, other, digests = build(), build(), {}
+    other.set_weights(one.get_weights())
+    first = Chain(one, ENDS, tasks, batch_size=8, digests=digests)
+    found = [first.digest(position) for position in range(first.end)]
+    changed = build()
+    changed.set_weights([array + 1 for array in one.get_weights()])
+    fresh = [Chain(model, ENDS, tasks, batch_size=size) for model, size in ((changed, 8), (one, 4))]
+    shared = [Chain(model, ENDS, tasks, batch_size=size, digests=digests) for model, size in ((changed, 8), (one, 4))]
+    for alone, among in zip(fresh, shared, strict=True):
+        assert [among.digest(at) for at in range(1, among.end)] == [alone.digest(at) for at in range(1, alone.end)]
+    monkeypatch.setattr(Chain, "_probe", lambda *_: pytest.fail("it is known"))
+    second = Chain(other, ENDS, tasks, batch_size=8, digests=digests)
+    assert [second.digest(position) for position in range(second.end)] == found
+
+
 def test_a_name_that_is_taken_is_no_hindrance():
     def head(features):
         pooled = layers.GlobalAveragePooling2D(name="label_temperature")(features)

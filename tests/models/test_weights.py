@@ -37,7 +37,7 @@ def offline(monkeypatch):
     def refuse(*_, **__):
         raise urllib.error.URLError("no network here")
 
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("tlkit.models.weights.open_tls", refuse)
 
 
 def one_line(error):
@@ -71,7 +71,7 @@ def test_a_damaged_file_in_the_cache_is_named_and_kept(act, name, keras_home, of
 
 
 class Response(io.BytesIO):
-    """What `urlopen` returns, as far as it is used."""
+    """What `open_tls` returns, as far as it is used."""
 
     def __init__(self, content, length=None):
         super().__init__(content)
@@ -82,7 +82,7 @@ def publish(monkeypatch, content, name="vgg16", expected=None):
     """Let the catalog's URL serve `content`, with its own hash unless another is expected."""
     source = Download("https://example.org/vgg16.h5", expected or hashlib.md5(content).hexdigest())
     monkeypatch.setitem(BUILDABLE, name, BUILDABLE[name]._replace(weights=source))
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Response(content))
+    monkeypatch.setattr("tlkit.models.weights.open_tls", lambda *_, **__: Response(content))
 
 
 def test_a_download_lands_in_the_cache(keras_home, monkeypatch):
@@ -91,7 +91,7 @@ def test_a_download_lands_in_the_cache(keras_home, monkeypatch):
     assert not list(keras_home.iterdir())  # a check downloads nothing
     assert find_weights("vgg16", "imagenet") == keras_home / "vgg16.h5"
     assert (keras_home / "vgg16.h5").read_bytes() == b"weights"
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("it is there already"))
+    monkeypatch.setattr("tlkit.models.weights.open_tls", lambda *_, **__: pytest.fail("it is there already"))
     check_weights("vgg16", "imagenet")
     find_weights("vgg16", "imagenet")
 
@@ -105,7 +105,7 @@ def test_a_wrong_download_leaves_nothing(keras_home, monkeypatch):
 
 def test_a_broken_download_leaves_nothing(keras_home, monkeypatch):
     publish(monkeypatch, b"weights")
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Response(b"weig", length=7))
+    monkeypatch.setattr("tlkit.models.weights.open_tls", lambda *_, **__: Response(b"weig", length=7))
     with pytest.raises(WeightsError, match=r"broke off: 4 of 7 bytes came\. Try again"):
         find_weights("vgg16", "imagenet")
     assert not list(keras_home.iterdir())

@@ -57,6 +57,37 @@ def test_any_configuration_is_built_or_refused(config, path):
     check(outcome(path, keras_file(config=json.dumps(config).encode())))
 
 
+HUGE = 400_000_000
+GROWN = part("BroadcastTo", name="grown", shape=[HUGE]) | {
+    "module": "keras.src.ops.numpy",
+    "registered_name": "BroadcastTo",
+    "inbound_nodes": [
+        {"args": [{"class_name": "__numpy__", "config": {"value": [1.0], "dtype": "float32"}}], "kwargs": {}}
+    ],
+}
+BESIDE = part("InputLayer", name="beside", batch_shape=[None, HUGE], dtype="float32")
+SPREAD = part("Normalization", inputs=["beside"], name="spread", axis=[1], mean=0.0, variance=1.0)
+HALVES = [
+    part("InputLayer", name="beside", batch_shape=[None, HUGE // 8], dtype="float32"),
+    part("Normalization", inputs=["beside"], name="spread", axis=[1], mean=0.0, variance=1.0),
+]
+
+
+@pytest.mark.parametrize("more", [[GROWN], [BESIDE, SPREAD], HALVES], ids=["constant", "input", "normalization"])
+def test_constants_that_grow_while_the_graph_is_built_are_refused(more, path):
+    """Keras computes them at once: 16 KB would take gigabytes."""
+    config = functional(*more, part("Dense", inputs=["image"], units=3))
+    said = outcome(path, keras_file(config=json.dumps(config).encode()))
+    assert "constants alone" in said or "takes arrays of shape" in said or "more weights than" in said
+
+
+def test_statistics_of_colours_in_the_settings_are_read(path):
+    norm = part("Normalization", inputs=["image"], axis=[1], mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 1.0, 1.0, 1.0])
+    config = functional(norm, part("Dense", inputs=["normalization"], units=3))
+    check(model := outcome(path, keras_file(config=json.dumps(config).encode())))
+    assert isinstance(model, keras.Model), model
+
+
 @QUICK
 @given(weights=damaged([hdf5()]))
 def test_any_arrays_are_loaded_or_refused(weights, path):

@@ -74,6 +74,12 @@ def test_inputs_that_fit_into_no_memory_or_make_no_sense_are_refused(key, value,
         Run(run)
 
 
+def test_sizes_that_are_possible_each_but_not_together_are_refused(run):
+    (run / "inputs.json").write_text(json.dumps(INPUTS | {"image_size": 224, "batch_size": 65536}))
+    with pytest.raises(RunError, match=r"inputs\.json: 65536 images of 224 pixels fit into no memory"):
+        Run(run)
+
+
 @settings(deadline=None)
 @given(inputs=changed(INPUTS), metrics=changed(METRICS))
 @example(inputs=INPUTS, metrics={"primary": "test", "test": {"tasks": {"cells": {"kind": "multilabel"}}}})

@@ -1,6 +1,8 @@
 """Weights files with any bytes changed: read, or refused in one line, never with more memory than they are worth."""
 
 import io
+import struct
+import tracemalloc
 import zlib
 
 import h5py
@@ -40,6 +42,83 @@ def test_a_damaged_hdf5_file_is_read_or_refused(content):
         assert "\n" not in said
     else:
         assert sum(array.nbytes for array in said) <= max(reader.SMALL, reader.LARGEST_PACKING * len(content))
+
+
+def message(kind, data):
+    data = data.ljust(-(-len(data) // 8) * 8, b"\0")
+    return struct.pack("<HHB3x", kind, len(data), 0) + data
+
+
+def header(*messages):
+    """Return an object header of HDF5."""
+    body = b"".join(messages)
+    return struct.pack("<BBHII4x", 1, 0, len(messages), 1, len(body)) + body
+
+
+def whole_file(parts, size=0):
+    """Return an HDF5 file whose root is at byte 96, with other parts at their places."""
+    content = bytearray(max([size, *(at + len(part) for at, part in parts.items())]))
+    content[:96] = (reader.SIGNATURE + struct.pack("<B4x2s9xQ", 0, b"\x08\x08", 0)).ljust(64, b"\0") + (
+        struct.pack("<Q", 96).ljust(32, b"\0")
+    )
+    for at, part in parts.items():
+        content[at : at + len(part)] = part
+    return bytes(content)
+
+
+def group(tree, heap, *attributes):
+    return header(*attributes, message(reader.SYMBOL_TABLE, struct.pack("<QQ", tree, heap)))
+
+
+def names_of_one_long_text(length=100_000, count=4000):
+    space = struct.pack("<BBBBQ", 2, 1, 0, 1, count)
+    kind = struct.pack("<BB2xI", 0x19, 1, 16)
+    head = struct.pack("<BBHHH", 3, 0, 12, len(kind), len(space)) + b"\0layer_names\0" + kind + space
+    names = message(reader.ATTRIBUTE, head + struct.pack("<4xQI", 80_000, 1) * count)
+    heap = b"GCOL\1\0\0\0" + struct.pack("<Q", 32 + length) + struct.pack("<H6xQ", 1, length) + b"a" * length
+    return whole_file({96: group(70_000, 70_100, names), 70_000: b"SNOD\1\0\0\0", 80_000: heap,
+                       70_100: struct.pack("<4s4xQQQ", b"HEAP", 8, 0, 70_100)})  # fmt: skip
+
+
+def groups_that_share_one_heap(size=2**23, depth=31):
+    parts, step, heap = {}, 96, 8192
+    for number in range(depth + 1):
+        at = 96 + number * step
+        parts[at] = group(at + 40, heap)
+        link = struct.pack("<QQI", 32, at + step, 0) if number < depth else b""
+        parts[at + 40] = struct.pack("<4sBBH", b"SNOD", 1, 0, number < depth) + link
+    parts[heap] = struct.pack("<4s4xQQQ", b"HEAP", size, 0, 0)
+    parts[32] = b"a"
+    return whole_file(parts, size)
+
+
+def nodes_that_overlap(nodes=60, used=65535):
+    parts = {96: group(1024, 512), 512: struct.pack("<4s4xQQQ", b"HEAP", 8, 0, 0)}
+    for number in range(nodes):
+        at = 1024 + 64 * number
+        parts[at] = struct.pack("<4sBBH", b"TREE", 0, 1, used)
+        parts[at + 32] = struct.pack("<Q", at + 64)
+    return whole_file(parts, 1024 + 64 * nodes + 16 * used + 128)
+
+
+def a_type_of_4_gib():
+    space, layout = struct.pack("<BBBBQ", 2, 1, 0, 1, 1), b"\3\1" + b"\0" * 16
+    kind = struct.pack("<BB2xI", 0x13, 0, 2**32 - 1)
+    return whole_file({96: header(message(1, space), message(3, kind), message(8, layout))})
+
+
+CRAFTED = [names_of_one_long_text, groups_that_share_one_heap, nodes_that_overlap, a_type_of_4_gib]
+
+
+@pytest.mark.parametrize("make", CRAFTED)
+def test_parts_that_are_used_again_and_again_take_no_more_memory_than_the_file(make):
+    content = make()
+    tracemalloc.start()
+    try:
+        line_or_arrays(lambda: read_all(content))
+        assert tracemalloc.get_traced_memory()[1] < 2**25 + 2 * len(content)
+    finally:
+        tracemalloc.stop()
 
 
 HEAD = b"".join(

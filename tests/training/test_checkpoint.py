@@ -137,6 +137,20 @@ def test_where_both_are_damaged_it_is_said_in_one_line(newer, older, two_generat
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
+def test_one_that_can_not_be_read_now_is_not_called_damaged(error, two_generations, tmp_path, monkeypatch):
+    """Else the older were used, or the user told to remove what is whole."""
+
+    def refuse(path):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tlkit.training.checkpoint.read_sealed", refuse)
+        with pytest.raises(RunError, match=r"state\.npz: the checkpoint can't be read: .*Mend that and resume"):
+            make(tmp_path).load()
+    assert make(tmp_path).load().step == 4
+
+
 def test_a_damaged_one_never_takes_the_place_of_the_whole_one(two_generations, state, tmp_path):
     """Also if the process is killed between the two renames of the next write."""
     damage(two_generations / FILE, flip)

@@ -1,5 +1,6 @@
 """Arrays under a seal: nothing in a file from a stranger is executed, and none takes more memory than it has bytes."""
 
+import errno
 import io
 import os
 import pickle
@@ -140,3 +141,21 @@ def test_what_is_no_file_is_refused(make, tmp_path):
     make(tmp_path / "x.npz")
     with pytest.raises(DamagedError, match="not a file"):
         read_sealed(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "Permission denied"), OSError(errno.EMFILE, "Too many"), MemoryError()]
+)
+def test_what_can_not_be_read_now_is_no_damage(error, tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    with path.open("wb") as file:
+        write_sealed(file, ARRAYS)
+
+    def refuse(*_):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zipfile, "ZipFile", refuse)
+        with pytest.raises(type(error)):
+            read_sealed(path)
+    assert read_sealed(path).keys() == ARRAYS.keys()

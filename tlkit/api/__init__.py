@@ -254,9 +254,9 @@ def _make_job(recipe, source, listener, cache_size=None):
             listener.note(risk)
     ends = BUILDABLE[recipe.backbone.name].block_ends
 
-    def make_model(recipe, tasks):
+    def make_model(recipe, tasks, build=None):
         listener.engine_needed()
-        return _build(recipe, tasks, head)
+        return _build(recipe, tasks, head, build)
 
     return Job(recipe, data, ends, make_model, listener, cache_size=cache_size)
 
@@ -352,7 +352,7 @@ def find_head(reference):
     return head
 
 
-def _build(recipe, tasks, head):
+def _build(recipe, tasks, head, build=None):
     from tlkit.models.assemble import assemble
     from tlkit.models.backbones import build_backbone, original_head
     from tlkit.models.heads import make_head
@@ -360,9 +360,10 @@ def _build(recipe, tasks, head):
 
     make_repeatable(recipe.seed)
     size = recipe.data.image_size
-    backbone = build_backbone(
+    backbone = (build or build_backbone)(
         recipe.backbone.name, weights=recipe.backbone.weights, image_size=None if size == "auto" else size
     )
+    make_repeatable(recipe.seed)  # a head begins the same whether its backbone has just been built or was there
     if recipe.head.original:
         head = original_head(recipe.backbone.name, tasks)
     settings = recipe.head.model_dump(exclude={"custom", "original"})

@@ -66,7 +66,7 @@ def make_chain(job, known):
     from tlkit.models.chain import Chain
 
     rows = make_splits(job.recipe).rows("frozen", len(job.recipe.stages))
-    return Chain(job.model, job.ends, job.data.tasks, rows, known)
+    return Chain(job.model, job.ends, job.data.tasks, rows, known, job.digests)
 
 
 def predict_split(job, chain, split, sets):

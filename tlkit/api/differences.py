@@ -13,8 +13,8 @@ from tlkit.evaluation.predictions import read_predictions, read_splits
 from tlkit.toml import parse_toml
 
 WEIGHTS = "model.weights.h5"  # in model.keras
-# What a run's recipe says of how it is kept, not of what comes out.
-IDLE = ("training.cache", "training.checkpoint_seconds")
+# What a run's recipe says of how it is kept, and of how many images its machine had the memory for.
+IDLE = ("training.cache", "training.checkpoint_seconds", "training.splits")
 # What of an environment can change a result.
 ENGINE = ("python", "packages", "platform", "processor", "threads", "device")
 
@@ -30,17 +30,20 @@ def flat(value, prefix=""):
     }
 
 
-def changes(before, now, idle=()):
+def changes(before, now):
     """Return a dict of key to `[before, now]`, None for what is missing, for nested values that differ."""
     before, now = flat(before), flat(now)
-    keys = [key for key in dict.fromkeys([*before, *now]) if key not in idle]
+    keys = dict.fromkeys([*before, *now])
     return {key: [before.get(key), now.get(key)] for key in keys if before.get(key) != now.get(key)}
 
 
 def compare_recipes(before, now):
     """Return what `changes` says of two runs' recipes."""
     values = [parse_toml(run_folder.read_text(path / run_folder.RECIPE)) for path in (before, now)]
-    return changes(*values, IDLE)
+    found = changes(*values)
+    return {
+        key: pair for key, pair in found.items() if not any(key == idle or key.startswith(f"{idle}.") for idle in IDLE)
+    }
 
 
 def compare_environments(before, now):
@@ -185,5 +188,5 @@ def _packed_weights(path):
         with zipfile.ZipFile(path) as archive:
             entry = archive.getinfo(WEIGHTS)
             return entry.file_size, entry.CRC
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise RunError(f"{path}: expected the model that tlkit wrote. Received: {error}") from None

@@ -13,9 +13,12 @@ from tlkit.data.listing import list_csv, list_folder
 from tlkit.data.splits import SPLITS
 from tlkit.download import CHECKSUMS, Remote, fetch
 from tlkit.errors import DataError
+from tlkit.files import LARGEST_TEXT, read_plain
+from tlkit.lock import FILE as LOCK_FILE
+from tlkit.lock import Lock
 from tlkit.progress import Listener
 from tlkit.share import read_card
-from tlkit.unpack import is_archive, unpack
+from tlkit.unpack import SIDECARS, is_archive, unpack
 
 RECORD = "tlkit-dataset.json"  # in a folder that is whole: what was got, and how much it is
 MARK, UNPACKED = ".tlkit-download", "unpacked"  # in a folder of downloads: that it is ours, and what is coming to be
@@ -63,6 +66,8 @@ def get_dataset(name, folder=None, *, listener=None):
     card = read_card(name)
     remotes = [_remote(card, file) for file in card["files"]]
     folder = Path(folder or name).expanduser()
+    if folder.name in ("", ".."):
+        raise DataError(f"{folder}: expected the name of a new folder, which the dataset becomes.")
     if folder.is_dir() and any(folder.iterdir()):
         return _found(card, folder)
     if folder.exists() and not folder.is_dir():
@@ -70,9 +75,12 @@ def get_dataset(name, folder=None, *, listener=None):
     listener.note(f"{card['title']}; licence: {card['licence']}")
     try:
         downloads = _downloads_folder(folder)
+        lock = Lock(downloads / LOCK_FILE, "this download")
     except OSError as error:
         raise _cannot_write(error, folder) from None
     try:
+        if folder.is_dir() and any(folder.iterdir()):  # another call has just ended
+            return _found(card, folder)
         files = [downloads / PurePosixPath(urlsplit(remote.url).path).name for remote in remotes]
         for remote, file in zip(remotes, files, strict=True):
             listener.note(f"downloading {remote.url}" + (f", {remote.size:,} bytes" if remote.size else ""))
@@ -84,6 +92,9 @@ def get_dataset(name, folder=None, *, listener=None):
         raise _cannot_write(error, folder) from None
     finally:
         _tidy(downloads)
+        lock.release()
+        with contextlib.suppress(OSError):
+            downloads.rmdir()
     return got
 
 
@@ -108,8 +119,8 @@ def _remote(card, file):
 def _found(card, folder):
     """Return the dataset that a folder holds, checked to be the card's and whole."""
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_plain(folder / RECORD, LARGEST_TEXT, DataError))
+    except (OSError, ValueError, RecursionError):
         raise DataError(f"{folder}: holds something else. Choose another folder.") from None
     if record != _record(card, folder):
         raise DataError(
@@ -121,7 +132,8 @@ def _found(card, folder):
 
 def _record(card, folder):
     """Return what tells a whole dataset from one that lost files."""
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != RECORD]
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (RECORD, *SIDECARS))
+    sizes = [path.stat().st_size for path in files]
     return {"name": card["name"], "files": card["files"], "count": len(sizes), "bytes": sum(sizes)}
 
 
@@ -137,11 +149,11 @@ def _downloads_folder(folder):
 
 
 def _tidy(downloads):
-    """Remove what a failed call has unpacked, and the folder itself where nothing waits in it for another call."""
+    """Remove what a failed call has unpacked, and the mark of the folder where nothing waits in it for another call."""
     shutil.rmtree(downloads / UNPACKED, ignore_errors=True)
     with contextlib.suppress(OSError):
-        if [path.name for path in downloads.iterdir()] == [MARK]:
-            shutil.rmtree(downloads)
+        if {path.name for path in downloads.iterdir()} == {MARK, LOCK_FILE}:
+            (downloads / MARK).unlink()
 
 
 def _lay_out(card, files, unpacked, folder, listener):

@@ -50,13 +50,16 @@ class Job:
         recipe: The `Recipe`; `resolve` makes its automatic choices.
         data: The images with their splits.
         ends: Names of the model's block ends.
-        make_model: Function from the recipe and the tasks to a freshly built `keras.Model`.
+        make_model: Function from the recipe, the tasks and what builds the backbone (None for `build_backbone`) to a
+            freshly built `keras.Model`.
         listener: Hears what the run does.
         path: The run folder, once `open` has made it.
         model: The model as it was built, once `open` has, for a run that isn't complete.
         plan, store: What is kept of the frozen layers' features, and where; once `open` has chosen.
         cache_size: Bytes that the store on disk may take; None for its default.
         memory: The `MemoryStore` that runs of one process share; None for the run's own, where it needs one.
+        digests: What the runs of one process share of what they have found out about the model's frozen layers; see
+            `tlkit.models.chain.Chain`.
         pool: int64 array of the images that runs with the same store share, as folds do; None for the run's own.
         resume_path: What a user gives to `--resume`: the run's folder, or that of the run or search it is part of.
         command: Which command that is.
@@ -78,6 +81,7 @@ class Job:
     store: object = None
     cache_size: int | None = None
     memory: object = None
+    digests: dict = field(default_factory=dict)
     pool: object = None
     resume_path: Path | None = None
     command: str = "finetune"
@@ -145,27 +149,26 @@ class Job:
         Raises:
             RunError: If the folder is in use for something else, can't be written, or its recipe or data differ.
         """
-        exists = resume and out and (Path(out) / run_folder.RECIPE).is_file()
-        if exists:
-            path = Path(out)
-            run_folder.refuse_links(path)
-            recipe, data, changes = take_up(path, self.recipe, self.data, self.allowed)
-        else:
+        exists = bool(resume and out and (Path(out) / run_folder.RECIPE).is_file())
+        if not exists:
             path = run_folder.new_run_path(self.recipe.backbone.name, Path(self.data.source).stem, out)
-            recipe, data, changes = self.recipe, self.data, {}
-        job = replace(self, path=path, recipe=recipe, data=data, changes=changes, model=None, lock=None)
-        if run_folder.is_complete(path):
-            return job
-        if exists:
-            job = replace(job, lock=Lock(path / LOCK_FILE, "this run", self.patience))
-            if run_folder.is_complete(path):  # whoever had the lock has just ended it
-                job.close()
-                return job
+            return replace(self, path=path, changes={}, model=None, lock=None)._prepared(exists)
+        path, lock = Path(out), None
+        run_folder.refuse_links(path)
+        if not run_folder.is_complete(path):
+            lock = Lock(path / LOCK_FILE, "this run", self.patience)  # first: its holder may have changed the recipe
+        job = replace(self, path=path, model=None, lock=lock)
         try:
-            return job._prepared(exists)
+            with run_folder.reading(path):
+                recipe, data, changes = take_up(path, self.recipe, self.data, self.allowed)
+            job = replace(job, recipe=recipe, data=data, changes=changes)
+            if not run_folder.is_complete(path):
+                return job._prepared(exists)
         except BaseException:
             job.close()
             raise
+        job.close()  # nothing to do: it was complete, or whoever had the lock has just ended it
+        return job
 
     def _prepared(self, exists):
         """Return the job with its model, its folder made or found to be of the same engine, and its choices made."""
@@ -179,7 +182,7 @@ class Job:
         recipe, plan, store = choose_cache(self, recipe, model, beside)
         if exists:
             for leftover in self.path.rglob(".*.tmp*"):  # of a write that was killed
-                leftover.unlink(missing_ok=True)
+                run_folder.remove(leftover)
         else:
             _make_folder(self.path, recipe, self.data, self.budget)
             lock = Lock(self.path / LOCK_FILE, "this run")

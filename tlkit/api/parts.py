@@ -153,6 +153,7 @@ def make_training(job, record_splits=None):
         probe_views=probe_views(job),
         auxiliaries=auxiliary_heads(recipe.backbone.name, data.tasks) if recipe.head.original else None,
         splits=make_splits(recipe, record_splits),
+        digests=job.digests,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tlkit import run as run_folder
 from tlkit.api import differences, finetune_recipe, load_run
+from tlkit.api.resuming import recorded_changes
 from tlkit.errors import DataError, RunError
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
@@ -79,10 +80,14 @@ def reproduce(run, *, data=None, head=None, out=None, listener=None):
     listener = listener or Listener()
     before = load_run(run)
     recipe = _recipe_of(before.path, head)
-    source = _source_of(before.path, data)
-    seconds = run_folder.read_json(before.path / run_folder.TIMING).get("total_seconds", 0)
-    listener.note(f"repeating {before.path}, which took {seconds:.0f} s")
-    _note_threads(before.path, listener)
+    with run_folder.reading(before.path):  # all that will be compared, before hours go by
+        source = _source_of(before.path, data)
+        seconds = run_folder.read_json(before.path / run_folder.TIMING).get("total_seconds", 0)
+        listener.note(f"repeating {before.path}, which took {seconds:.0f} s")
+        _note_threads(before.path, listener)
+        if changed := sorted(recorded_changes(before.path)):
+            listener.note(f"{_changed_in_words(changed)}: it can't be repeated to the bit")
+        compare_runs(before, before)
     now = finetune_recipe(recipe, source, out=out, listener=listener)
     return compare_runs(before, now)
 
@@ -104,14 +109,20 @@ def compare_runs(before, now):
     }
     name = before.metrics["primary"]
     figures = [differences.flat(run.metrics).get(name) for run in (before, now)]
-    verdict, why = judge(**found)
+    verdict, why = judge(**found, changed=sorted(recorded_changes(before.path)))
     return Reproduction(
         before=str(before.path), now=str(now.path), verdict=verdict, why=why, primary={name: figures}, **found
     )
 
 
-def judge(recipe, data, environment, history, weights, metrics, predictions):
-    """Return the verdict on a repetition and its reason, from what differs."""
+def judge(recipe, data, environment, history, weights, metrics, predictions, changed=()):
+    """Return the verdict on a repetition and its reason, from what differs.
+
+    Args:
+        recipe, data, environment, history, weights, metrics, predictions: As the functions of
+            `tlkit.api.differences` say.
+        changed: Names of what was allowed to change in the run while it was made.
+    """
     by_task = [found for of_split in predictions.values() for found in of_split.values()]
     apart = max((found["largest_difference"] for found in by_task), default=0.0)
     others = max((found["other_answers"] / found["n"] for found in by_task if found["other_answers"]), default=0.0)
@@ -119,12 +130,18 @@ def judge(recipe, data, environment, history, weights, metrics, predictions):
         return DIFFERENT, f"the {'recipe' if recipe else 'data'} isn't the run's, so nothing is said of the rest"
     if weights["same"] and not metrics and not apart and history["first_difference"] is None:
         return IDENTICAL, "weights, history, figures and predictions are the same"
-    elsewhere = (
-        f"computed elsewhere ({', '.join(environment)})" if environment else "although the environment is the same"
-    )
+    elsewhere = "although the environment is the same"
+    if changed:
+        elsewhere = _changed_in_words(changed)
+    elif environment:
+        elsewhere = f"computed elsewhere ({', '.join(environment)})"
     amounts = f"probabilities differ by up to {apart:.2g}, {100 * others:.1f} % of the answers; {elsewhere}"
     close = apart <= MOST_APART and others <= MOST_OTHER_ANSWERS
     return CLOSE if close else DIFFERENT, amounts
+
+
+def _changed_in_words(changed):
+    return f"the run's {', '.join(changed)} changed under way (--allow-changed)"
 
 
 def _recipe_of(path, head):
@@ -151,7 +168,8 @@ def _recipe_of(path, head):
 def _note_threads(path, listener):
     """Say beforehand that the bits will be others, where the number of threads is."""
     then = run_folder.read_json(path / run_folder.ENVIRONMENT).get("threads")
-    now = int(os.environ.get(THREADS) or 0) or run_folder.usable_cpus()
+    given = os.environ.get(THREADS, "")
+    now = (int(given) if given.isdecimal() else 0) or run_folder.usable_cpus()
     if then != now:
         listener.note(
             f"the run used {then} threads, here are {now}: the last bits will differ, unless {THREADS}={then}"
@@ -166,6 +184,13 @@ def _source_of(path, data):
         raise RunError(
             f"{path}: was trained on arrays, which its folder doesn't hold. Give them to `reproduce` in Python."
         )
-    if not source or not Path(source).exists():
+    if not isinstance(source, str) or not source or not _exists(source):
         raise RunError(f"{path}: its images were in {source}, which is gone. Say where they are with --data.")
     return source
+
+
+def _exists(path):
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

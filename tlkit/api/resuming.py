@@ -16,6 +16,7 @@ from tlkit.recipe_keys import Recipe
 
 RECIPE, DATA, VERSIONS = run_folder.CHANGES
 RECORDED = "changes"  # in environment.json
+GIVEN_UP = "no_longer_trained_on"  # sha256 of images, in a change of the data: they are no test of the model
 MOST_NAMED = 3  # images, where some differ
 
 # What can't change under way by any name: with another model, or other images held out, it would be another run; with
@@ -166,10 +167,19 @@ def _take_up_data(path, described, before, loaded, allowed, folds):
         raise RunError(
             f"{path}: the validation images changed, which tell what is best so far. Put them back, or start a new run."
         )
-    used = {row["sha256"] for row in before if row["split"] != "test"}
+    used = {row["sha256"] for row in before if row["split"] != "test"} | _given_up(path)
     if any(row["sha256"] in used for row in after if row["split"] == "test"):
         raise RunError(f"{path}: images that the run has trained on are for testing now. Start a new run.")
-    return data, {"images": [described["fingerprint"], _compare_rows(before, after)]}
+    kept = {row["sha256"] for row in after if row["split"] != "test"}
+    return data, {
+        "images": [described["fingerprint"], _compare_rows(before, after)],
+        GIVEN_UP: sorted(used - kept),
+    }
+
+
+def _given_up(path):
+    """Return the sha256 of images that a run may have been trained on and that were taken away since."""
+    return {sha256 for change in _recorded(path) for sha256 in change["changed"].get(GIVEN_UP, ())}
 
 
 def _with_known_splits(data, before):
@@ -245,9 +255,18 @@ def _engine_of(environment):
 
 def recorded_changes(path):
     """Return the names of what was allowed to change in a run before."""
+    return {change["what"] for change in _recorded(path)}
+
+
+def _recorded(path):
     file = Path(path) / run_folder.ENVIRONMENT
-    environment = run_folder.read_json(file) if file.exists() else {}
-    return {change["what"] for change in environment.get(RECORDED, [])}
+    if not file.exists():
+        return []
+    with run_folder.reading(path):
+        return [
+            {"what": str(one["what"]), "changed": dict(one["changed"])}
+            for one in run_folder.read_json(file).get(RECORDED, [])
+        ]
 
 
 def record_changes(path, environment, changes, at):

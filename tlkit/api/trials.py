@@ -6,6 +6,7 @@ import shutil
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -84,8 +85,30 @@ class _Quiet(Listener):
         self._listener.engine_needed()
 
 
+class _OneBackbone:
+    """Builds backbones like `build_backbone`, the last one anew only if another is wanted.
+
+    Building one takes a second, as long as training a head. It comes with the weights that it was built with, whatever
+    was trained since; models that were made of it before are void then.
+    """
+
+    def __init__(self):
+        self._kind, self._model, self._values = None, None, []
+
+    def __call__(self, name, *, weights, image_size):
+        from tlkit.models.backbones import build_backbone
+        from tlkit.training.variables import assign, values_of
+
+        kind = (name, weights, image_size)
+        if kind != self._kind or weights == "none":  # random ones differ from trial to trial
+            self._model = build_backbone(name, weights=weights, image_size=image_size)
+            self._kind, self._values = kind, values_of(self._model.variables)
+        assign(self._model.variables, self._values)
+        return self._model
+
+
 class Bench:
-    """Makes trials, one after the other, in one process; what they keep in memory they share.
+    """Makes trials, one after the other, in one process; what they keep in memory they share, and the backbone.
 
     Args:
         job: The `Job` of the search's recipe, as from `with_memory`.
@@ -102,6 +125,7 @@ class Bench:
             job,
             data=data,
             pool=pool,
+            make_model=partial(job.make_model, build=_OneBackbone()),
             resume_path=path,
             command="tune",
             listener=Listener(),

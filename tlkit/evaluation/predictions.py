@@ -14,6 +14,7 @@ from tlkit.tasks import KINDS, Task
 
 LARGEST_IMAGE = 8192  # pixels, the side
 LARGEST_BATCH = 65536  # images
+LARGEST_ARRAY = 2**28  # numbers of a batch of images, 1 GiB
 
 
 class Predictions(NamedTuple):
@@ -63,6 +64,8 @@ def inputs_in(run_path):
     for key, value, most in (("image_size", size, LARGEST_IMAGE), ("batch_size", batch, LARGEST_BATCH)):
         if type(value) is not int or not 0 < value <= most:
             raise RunError(f"{path}: `{key}` must be a whole number up to {most}. Received: {value!r}")
+    if 3 * batch * size**2 > LARGEST_ARRAY:
+        raise RunError(f"{path}: {batch} images of {size} pixels fit into no memory. Expected what tlkit wrote.")
     if not isinstance(inputs.get("fit"), str) or not _are_texts(ends):
         raise RunError(f"{path}: expected the file that tlkit wrote.")
     return inputs

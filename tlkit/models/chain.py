@@ -28,14 +28,17 @@ class Chain:
         batch_size: The one batch shape at which every segment runs.
         known: An earlier chain; if it is of the same model and batch size, what it has folded is used where weights are
             the same.
+        digests: Dict that chains of one process share, where the code of their layers is the same: what one of them
+            has found out about what decides its features, the others need not compute.
     """
 
-    def __init__(self, model, ends, tasks, batch_size, known=None):
+    def __init__(self, model, ends, tasks, batch_size, known=None, digests=None):
         self.batch_size = batch_size
         self._model, self._ends, self._tasks = model, ends, tasks
         self._segments = segments(model, ends, tasks)
         shared = known is not None and known._model is model and known.batch_size == batch_size
-        self._folded, self._known_digests = (known._folded, known._known_digests) if shared else ({}, {})
+        self._folded = known._folded if shared else {}
+        self._known_digests = {} if digests is None else digests
         self._digests, self._weights = [hashlib.sha256(str(model.input_shape).encode()).hexdigest()], {}
         self._probed = (0, None)
 
@@ -75,13 +78,13 @@ class Chain:
         """
         while len(self._digests) <= position:
             number = len(self._digests) - 1
-            state = (self._digests[-1], self._weights_of(number))
-            if state not in self._known_digests:
+            state = (self._digests[-1], self._weights_of(number), _describe(self._segments[number]))
+            known = (*state, self.batch_size)
+            if known not in self._known_digests:
                 digest = hashlib.sha256("".join(state).encode())
-                digest.update(_describe(self._segments[number]).encode())
                 digest.update(np.ascontiguousarray(self._probe(number + 1)))
-                self._known_digests[state] = digest.hexdigest()
-            self._digests.append(self._known_digests[state])
+                self._known_digests[known] = digest.hexdigest()
+            self._digests.append(self._known_digests[known])
         return self._digests[position]
 
     def _probe(self, position):

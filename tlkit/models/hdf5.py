@@ -24,7 +24,9 @@ from tlkit.errors import WeightsError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_OBJECTS = 100_000  # groups, arrays and parts of them; the largest backbone has 10,000
+MOST_STEPS = 1_000_000  # entries of headers, nodes and heaps that are looked at; ResNet-50 has 3,424
 DEEPEST = 32  # groups in groups
+LONGEST_NAME = 1024  # bytes
 LARGEST_PACKING = 10  # bytes unpacked for one of the file; weights are noise and don't pack
 SMALL = 2**26  # bytes that any file may unpack to
 ABSENT = 2**64 - 1  # the address of what is not there
@@ -108,15 +110,15 @@ def read_hdf5(content, where):
 def _told(where, read):
     try:
         return read()
-    except (ValueError, struct.error, zlib.error) as error:
+    except (ValueError, TypeError, OverflowError, struct.error, zlib.error) as error:
         raise WeightsError(f"{where}: can't be read as a weights file: {error}.") from error
 
 
 class _Reader:
     def __init__(self, content, where):
         self._content, self._where = memoryview(content), where
-        self._seen = set()
-        self._unpacked = 0
+        self._seen, self._heaps = set(), {}
+        self._unpacked = self._steps = 0
 
     def root(self):
         if self._bytes_at(0, 8) != SIGNATURE:
@@ -144,6 +146,12 @@ class _Reader:
         if address in self._seen or len(self._seen) >= MOST_OBJECTS:
             raise ValueError("its parts refer to each other, or are too many")
         self._seen.add(address)
+
+    def _step(self, count=1):
+        """Account for entries that are looked at: structures may overlap, and then a small file has very many."""
+        self._steps += count
+        if self._steps > MOST_STEPS:
+            raise ValueError("it has far more parts than any net")
 
     def _claim(self, size):
         """Account for bytes in memory."""
@@ -186,6 +194,7 @@ class _Reader:
             start, size = blocks.pop(0)
             stop = start + size
             while start + 8 <= stop and count:
+                self._step()
                 kind, length, flags = self._unpack("<HHB", start)
                 data = self._bytes_at(start + 8, length)
                 start, count = start + 8 + length, count - 1
@@ -203,14 +212,17 @@ class _Reader:
         signature, size, _, data = self._unpack("<4s4xQQQ", heap)
         if signature != b"HEAP":
             raise ValueError("the names of a group are missing")
-        names = self._bytes_at(data, size)
+        if data + size > len(self._content):
+            raise ValueError("the names of a group are cut off")
+        names = self._content[data : data + size]
         group = Group(texts=texts)
         for node, count in self._leaves(tree, b"SNOD", 0, 8):
             for number in range(count):
+                self._step()
                 offset, address, cached = self._unpack("<QQI", node + 8 + 40 * number)
                 if cached not in HARD_LINKS:
                     raise ValueError("it holds links")
-                name = names[offset : offset + 1024].split(b"\0")[0].decode("utf-8")
+                name = bytes(names[offset : offset + LONGEST_NAME]).split(b"\0")[0].decode("utf-8")
                 if name in group.members or name in ("", ".", "..") or "/" in name:
                     raise ValueError(f"a group has an impossible member {name[:40]!r}")
                 group.members[name] = self._object(address, depth + 1)
@@ -226,6 +238,7 @@ class _Reader:
             seen.add(address)
             found, of_kind, level, used = self._unpack("<4sBBH", address)
             if found == b"TREE" and of_kind == kind and (level or signature != b"TREE"):
+                self._step(used)
                 step = key_bytes + 8
                 starts = range(address + 24 + key_bytes, address + 24 + key_bytes + used * step, step)
                 waiting += [self._unpack("<Q", start)[0] for start in reversed(starts)]
@@ -269,6 +282,7 @@ class _Reader:
         key_bytes = 8 + 8 * rank
         for node, count in self._leaves(tree, b"TREE", 1, key_bytes) if tree != ABSENT else ():
             for number in range(count):
+                self._step()
                 at = node + 24 + number * (key_bytes + 8)
                 stored, skipped, *offsets, _, address = self._unpack(f"<II{rank + 1}Q", at)
                 where = tuple(offsets)
@@ -307,14 +321,24 @@ class _Reader:
 
     def _heap_object(self, address, index):
         """Return the bytes of a text of variable length."""
+        if address not in self._heaps:
+            self._heaps[address] = self._heap(address)
+        start, length = self._heaps[address].get(index, (0, LONGEST_NAME + 1))
+        if length > LONGEST_NAME:
+            raise ValueError("a text is missing, or longer than any name")
+        self._claim(length)
+        return self._bytes_at(start, length)
+
+    def _heap(self, address):
+        """Return a dict of number to `(start, length)` of the objects of a global heap."""
         signature, size = self._unpack("<4s4xQ", address)
-        start, stop = address + 16, address + size
+        start, stop, found = address + 16, address + size, {}
         while signature == b"GCOL" and start + 16 <= stop:
+            self._step()
             number, length = self._unpack("<H6xQ", start)
-            if number == index:
-                return self._bytes_at(start + 16, length)
+            found.setdefault(number, (start + 16, length))
             start += 16 + -(-length // 8) * 8
-        raise ValueError("a text is missing")
+        return found
 
 
 def _shape(data):
@@ -329,7 +353,7 @@ def _dtype(data):
     kind, bits, size = struct.unpack_from("<BB2xI", data)
     order = ">" if bits & 1 else "<"
     kind &= 15
-    if kind == STRING and size:
+    if kind == STRING and 0 < size <= LONGEST_NAME:
         return np.dtype(f"S{size}")
     if kind == VARIABLE_LENGTH and bits & 15 == 1 and size == 16:
         return np.dtype("V16")

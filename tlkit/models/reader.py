@@ -25,6 +25,7 @@ DEEPEST_CONFIG = 64  # lists and dicts in each other; ours reach 14
 MOST_PARTS = 50_000  # layers, operations, initializers and the like; the largest backbone has 14,000
 MOST_OUTPUTS = 10_000  # of one operation
 LARGEST_OUTPUT = 2**28  # numbers for one image, 1 GiB
+FIXED_NUMBERS = 2**16  # that may come with settings: mean and variance of an image's colours
 MOST_FILES = 16  # in the archive; Keras writes 3
 STORED_DTYPES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -147,8 +148,23 @@ def _check_parts(config, path):
         sections = settings.get("indices_or_sections", 0)
         if count > MOST_PARTS or (isinstance(sections, int) and sections > MOST_OUTPUTS):
             raise WeightsError(f"{path}: refused, because it has more parts than any net.")
+        _check_size(name, settings, part, path)
         if name == "__numpy__" and settings.get("dtype") not in STORED_DTYPES:
             raise WeightsError(f"{path}: refused, because it holds an array of {str(settings.get('dtype'))[:80]!r}.")
+
+
+def _check_size(name, settings, part, path):
+    """Refuse what Keras would compute while it builds the graph: constants that the file makes as large as it likes."""
+    shape = settings.get("batch_shape") or []
+    if isinstance(shape, list) and math.prod(side for side in shape if isinstance(side, int)) > LARGEST_OUTPUT:
+        raise WeightsError(f"{path}: refused, because it takes arrays of shape {str(shape)[:80]}.")
+    nodes = part.get("inbound_nodes") or []
+    if not isinstance(nodes, list) or not all(_takes_tensors(node) for node in nodes):
+        raise WeightsError(f"{path}: refused, because {str(part.get('name'))[:80]} computes with constants alone.")
+
+
+def _takes_tensors(node):
+    return any(part["class_name"] == "__keras_tensor__" for part in _parts(node, CONFIG))
 
 
 def _parts(config, path):
@@ -168,23 +184,34 @@ def _parts(config, path):
 
 @contextlib.contextmanager
 def _at_most(numbers):
-    """Let the layers that this thread builds have only so many weights: as many as the file has numbers."""
-    make, thread, left = keras.layers.Layer.add_weight, threading.get_ident(), numbers
+    """Let the layers that this thread builds have only so many weights: as many as the file has numbers.
 
-    def counted(layer, shape=None, *arguments, **settings):
+    So are the statistics of a Normalization that come with its settings: Keras spreads them over its axes as it builds.
+    """
+    layer_class, norm_class = keras.layers.Layer, keras.layers.Normalization
+    make, build, thread, left = layer_class.add_weight, norm_class.build, threading.get_ident(), numbers + FIXED_NUMBERS
+
+    def claim(sides):
         nonlocal left
         if threading.get_ident() == thread:
-            left -= math.prod(shape or ())
+            left -= math.prod(side or 1 for side in sides)
             if left < 0:
                 raise ValueError(f"its layers need more weights than the {numbers} that it holds")
+
+    def counted(layer, shape=None, *arguments, **settings):
+        claim(shape or ())
         return make(layer, shape, *arguments, **settings)
 
+    def counted_build(layer, input_shape):
+        claim([input_shape[axis] for axis in layer.axis or ()])
+        return build(layer, input_shape)
+
     with _BUILDING:
-        keras.layers.Layer.add_weight = counted
+        layer_class.add_weight, norm_class.build = counted, counted_build
         try:
             yield
         finally:
-            keras.layers.Layer.add_weight = make
+            layer_class.add_weight, norm_class.build = make, build
 
 
 def _check_outputs(model, path):

@@ -9,7 +9,6 @@ import http.client
 import importlib.util
 import os
 import tempfile
-import urllib.request
 import warnings
 import zipfile
 from pathlib import Path
@@ -18,6 +17,7 @@ import h5py
 
 from tlkit import run as run_folder
 from tlkit.catalog import BUILDABLE, DEFAULT_BACKBONE, Download, Package
+from tlkit.download import open_tls
 from tlkit.errors import WeightsError, did_you_mean
 from tlkit.files import read_plain
 from tlkit.models.hdf5 import SIGNATURE, TEXTS, Group, read_hdf5
@@ -105,6 +105,7 @@ def _local_file(path):
         unfinished = (path / run_folder.RECIPE).is_file() and not run_folder.is_complete(path)
         if unfinished or not (path / run_folder.MODEL).is_file():
             raise WeightsError(f"{path}: no finished run to take weights from.")
+        run_folder.refuse_links(path)
         return path / run_folder.MODEL
     if not path.is_file():
         raise WeightsError(
@@ -159,7 +160,7 @@ def _open(name):
     """Open the connection from which the backbone's ImageNet weights can be read."""
     source, path = BUILDABLE[name].weights, cached_file(name)
     try:
-        return urllib.request.urlopen(source.url, timeout=PROBE_SECONDS)
+        return open_tls(source.url, {}, PROBE_SECONDS)
     except OSError as error:  # a URLError is one, too
         raise WeightsError(
             f"The ImageNet weights of {name} are missing and can't be downloaded ({getattr(error, 'reason', error)}). "
@@ -184,11 +185,13 @@ def _download(name, path, progress):
 
 
 def _receive(response, path, progress):
-    total = int(response.headers.get("Content-Length", 0))
-    received = 0
+    told = response.headers.get("Content-Length", "")
+    total, received = int(told) if told.isdecimal() else 0, 0
     with path.open("wb") as file:
         while chunk := response.read(2**20):
             received += file.write(chunk)
+            if received > LARGEST_WEIGHTS:
+                raise ConnectionError(f"more than {LARGEST_WEIGHTS} bytes came")
             if progress:
                 progress(received, total)
         os.fsync(file.fileno())

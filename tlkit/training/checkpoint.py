@@ -193,7 +193,8 @@ class Checkpoint:
             note: Function that hears one line if that isn't the one that was saved last.
 
         Raises:
-            RunError: If there are files and none is whole, or if it was written by a different training.
+            RunError: If there are files and none is whole, if one can't be read, or if it was written by a different
+                training.
         """
         problems = {}
         for path in (self.path, self._previous):
@@ -203,6 +204,9 @@ class Checkpoint:
                 problems[path] = "missing"
             except DamagedError as error:
                 problems[path] = f"damaged ({error})"
+            except (OSError, MemoryError) as error:
+                why = getattr(error, "strerror", None) or "there is no memory for it"
+                raise RunError(f"{path}: the checkpoint can't be read: {why}. Mend that and resume.") from None
             else:
                 if problems:
                     self._newest_is_whole = False  # so that it doesn't take the place of the one that is
@@ -225,7 +229,7 @@ class Checkpoint:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DamagedError("not a training's state") from None
         self._refuse_another(path, identity)
-        if plain.keys() | _TENSORS != {one.name for one in fields(TrainingState)}:
+        if plain.keys() != {one.name for one in fields(TrainingState)} - set(_TENSORS):
             raise RunError(f"{path}: another version of tlkit wrote this checkpoint. Start a new run.")
         state = TrainingState(**plain, **tensors)
         _check(state)

@@ -42,6 +42,7 @@ class Training:
         probe_views: Training views of which a linear probe is fitted before the first stage; none for no probe.
         auxiliaries: As for `tlkit.training.stage.StageTrainer`.
         splits: `Splits`: how many images are computed at once; None for a batch at a time as long as memory lasts.
+        digests: As for `tlkit.models.chain.Chain`.
 
     Attributes:
         chain: `Chain` of the model as it was when its last stage began.
@@ -49,13 +50,25 @@ class Training:
     """
 
     def __init__(
-        self, model, stages, *, ends, tasks, features, craft=None, probe_views=(), auxiliaries=None, splits=None
+        self,
+        model,
+        stages,
+        *,
+        ends,
+        tasks,
+        features,
+        craft=None,
+        probe_views=(),
+        auxiliaries=None,
+        splits=None,
+        digests=None,
     ):
         self.model, self.ends, self.tasks = model, ends, tasks
         self.stages = [resolve_stage(stage) for stage in stages]
         self.features, self.steps_per_epoch = features, features.steps_per_epoch
         self.craft, self.probe_views, self._auxiliaries = craft or Craft(), probe_views, auxiliaries
         self.chain, self.splits = None, splits or Splits(features.batch_size)
+        self._digests = {} if digests is None else digests
         self._safe, self._contest = None, Contest(self.craft.monitor, self.craft.patience)
         self._variables, self._resized, self._pretrained, self._beside = {}, {}, None, {}
         for number in range(len(self.stages)):
@@ -120,7 +133,12 @@ class Training:
     def _train_stage(self, state, checkpoint, listener, stop, on_epoch, on_candidate, deadline):
         """Train a stage to its end, or to where its batches begin to be computed in other parts."""
         self._safe = SafePoint(state)
-        clock, trainer = StageClock(state), self._start_stage(state)
+        clock = StageClock(state)
+        try:
+            trainer = self._start_stage(state)
+        except LostImageError:
+            checkpoint.save(state)
+            raise
         total = self.stages[state.stage].epochs * self.steps_per_epoch
         done = state.epoch * self.steps_per_epoch + state.step
         self._take(state, trainer)
@@ -225,7 +243,8 @@ class Training:
         state.probe_seconds = time.monotonic() - started
 
     def _chain_of(self, model, stage, step):
-        return Chain(model, self.ends, self.tasks, self.splits.rows("frozen", stage, step), known=self.chain)
+        rows = self.splits.rows("frozen", stage, step)
+        return Chain(model, self.ends, self.tasks, rows, known=self.chain, digests=self._digests)
 
     def _trainer(self, model, stage, state, rows):
         anchor = None

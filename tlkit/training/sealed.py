@@ -1,5 +1,6 @@
 """Arrays in one file under a seal: whatever happened to it, they come back as they were or not at all."""
 
+import errno
 import hashlib
 import math
 import re
@@ -17,7 +18,7 @@ _HEADER = re.compile(
 )
 # What zipfile and numpy's constructor raise on files that are not what they should be.
 _BROKEN = (
-    OSError, EOFError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, MemoryError,
+    EOFError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError,
     NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 
@@ -47,6 +48,7 @@ def read_sealed(path):
     Raises:
         FileNotFoundError: If there is none.
         DamagedError: If it isn't what `write_sealed` wrote, to the bit.
+        OSError, MemoryError: If it can't be read now, whatever it holds.
     """
     if not path.is_file():
         if path.exists():
@@ -63,6 +65,10 @@ def read_sealed(path):
         seal = arrays.pop(SEAL).tobytes()
     except _BROKEN as error:
         raise DamagedError(str(error) or type(error).__name__) from None
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # what is in it leads to a place that no file has, or isn't packed
+            raise DamagedError(str(error)) from None
+        raise
     if seal != _digest(arrays):
         raise DamagedError("its content isn't what was written")
     return arrays
