@@ -88,6 +88,22 @@ def test_statistics_of_colours_in_the_settings_are_read(path):
     assert isinstance(model, keras.Model), model
 
 
+def test_statistics_of_many_numbers_in_the_file_are_read(path):
+    norm = keras.layers.Normalization()
+    norm.build((None, many := 70_000))
+    keras.Sequential([keras.Input((many,)), norm]).save(path)
+    check(model := outcome(path, path.read_bytes()))
+    assert isinstance(model, keras.Model), model
+
+
+def test_what_a_model_in_a_model_makes_counts(path):
+    layers = keras.layers.UpSampling2D(8000), keras.layers.GlobalAveragePooling2D()
+    inner = keras.Sequential([keras.Input((4, 4, 3)), *layers])
+    image = keras.Input((4, 4, 3))
+    keras.Model(image, keras.layers.Dense(2)(inner(image))).save(path)
+    assert "makes (None, 32000, 32000, 3) of an image" in outcome(path, path.read_bytes())
+
+
 @QUICK
 @given(weights=damaged([hdf5()]))
 def test_any_arrays_are_loaded_or_refused(weights, path):

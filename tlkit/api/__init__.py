@@ -363,7 +363,8 @@ def _build(recipe, tasks, head, build=None):
     backbone = (build or build_backbone)(
         recipe.backbone.name, weights=recipe.backbone.weights, image_size=None if size == "auto" else size
     )
-    make_repeatable(recipe.seed)  # a head begins the same whether its backbone has just been built or was there
+    if build:
+        make_repeatable(recipe.seed)  # the head begins the same whether the backbone has just been built or was there
     if recipe.head.original:
         head = original_head(recipe.backbone.name, tasks)
     settings = recipe.head.model_dump(exclude={"custom", "original"})

@@ -40,10 +40,7 @@ def changes(before, now):
 def compare_recipes(before, now):
     """Return what `changes` says of two runs' recipes."""
     values = [parse_toml(run_folder.read_text(path / run_folder.RECIPE)) for path in (before, now)]
-    found = changes(*values)
-    return {
-        key: pair for key, pair in found.items() if not any(key == idle or key.startswith(f"{idle}.") for idle in IDLE)
-    }
+    return {key: pair for key, pair in changes(*values).items() if ".".join(key.split(".")[:2]) not in IDLE}
 
 
 def compare_environments(before, now):

@@ -68,7 +68,7 @@ def get_dataset(name, folder=None, *, listener=None):
     folder = Path(folder or name).expanduser()
     if folder.name in ("", ".."):
         raise DataError(f"{folder}: expected the name of a new folder, which the dataset becomes.")
-    if folder.is_dir() and any(folder.iterdir()):
+    if _is_taken(folder):
         return _found(card, folder)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: expected a folder. Received a file.")
@@ -79,7 +79,7 @@ def get_dataset(name, folder=None, *, listener=None):
     except OSError as error:
         raise _cannot_write(error, folder) from None
     try:
-        if folder.is_dir() and any(folder.iterdir()):  # another call has just ended
+        if _is_taken(folder):  # another call has just ended
             return _found(card, folder)
         files = [downloads / PurePosixPath(urlsplit(remote.url).path).name for remote in remotes]
         for remote, file in zip(remotes, files, strict=True):
@@ -91,11 +91,12 @@ def get_dataset(name, folder=None, *, listener=None):
     except OSError as error:
         raise _cannot_write(error, folder) from None
     finally:
-        _tidy(downloads)
-        lock.release()
-        with contextlib.suppress(OSError):
-            downloads.rmdir()
+        _tidy(downloads, lock)
     return got
+
+
+def _is_taken(folder):
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _cannot_write(error, folder):
@@ -141,19 +142,22 @@ def _downloads_folder(folder):
     """Make or find the folder where downloads wait; what it holds besides them is left of an earlier call."""
     downloads = folder.with_name(f"{folder.name}.part")
     mark = downloads / MARK
-    if downloads.is_dir() and not mark.is_file() and any(downloads.iterdir()):
+    if _is_taken(downloads) and not mark.is_file():
         raise DataError(f"{downloads}: is needed for the download and holds something else. Choose another folder.")
     downloads.mkdir(parents=True, exist_ok=True)
     mark.touch()
     return downloads
 
 
-def _tidy(downloads):
-    """Remove what a failed call has unpacked, and the mark of the folder where nothing waits in it for another call."""
+def _tidy(downloads, lock):
+    """Remove what a failed call has unpacked, let others in, and remove the folder if nothing waits in it for them."""
     shutil.rmtree(downloads / UNPACKED, ignore_errors=True)
     with contextlib.suppress(OSError):
         if {path.name for path in downloads.iterdir()} == {MARK, LOCK_FILE}:
             (downloads / MARK).unlink()
+    lock.release()
+    with contextlib.suppress(OSError):
+        downloads.rmdir()
 
 
 def _lay_out(card, files, unpacked, folder, listener):

@@ -133,10 +133,13 @@ class _Reader:
             raise ValueError("its root is no group")
         return group
 
-    def _bytes_at(self, start, length):
+    def _view(self, start, length):
         if start + length > len(self._content):
             raise ValueError(f"it ends before byte {start + length}, which it refers to")
-        return bytes(self._content[start : start + length])
+        return self._content[start : start + length]
+
+    def _bytes_at(self, start, length):
+        return bytes(self._view(start, length))
 
     def _unpack(self, form, start):
         return struct.unpack(form, self._bytes_at(start, struct.calcsize(form)))
@@ -212,9 +215,7 @@ class _Reader:
         signature, size, _, data = self._unpack("<4s4xQQQ", heap)
         if signature != b"HEAP":
             raise ValueError("the names of a group are missing")
-        if data + size > len(self._content):
-            raise ValueError("the names of a group are cut off")
-        names = self._content[data : data + size]
+        names = self._view(data, size)  # copied once for each group that shares them, they would fill the memory
         group = Group(texts=texts)
         for node, count in self._leaves(tree, b"SNOD", 0, 8):
             for number in range(count):

@@ -148,23 +148,23 @@ def _check_parts(config, path):
         sections = settings.get("indices_or_sections", 0)
         if count > MOST_PARTS or (isinstance(sections, int) and sections > MOST_OUTPUTS):
             raise WeightsError(f"{path}: refused, because it has more parts than any net.")
-        _check_size(name, settings, part, path)
+        _check_size(settings, part, path)
         if name == "__numpy__" and settings.get("dtype") not in STORED_DTYPES:
             raise WeightsError(f"{path}: refused, because it holds an array of {str(settings.get('dtype'))[:80]!r}.")
 
 
-def _check_size(name, settings, part, path):
+def _check_size(settings, part, path):
     """Refuse what Keras would compute while it builds the graph: constants that the file makes as large as it likes."""
     shape = settings.get("batch_shape") or []
     if isinstance(shape, list) and math.prod(side for side in shape if isinstance(side, int)) > LARGEST_OUTPUT:
         raise WeightsError(f"{path}: refused, because it takes arrays of shape {str(shape)[:80]}.")
     nodes = part.get("inbound_nodes") or []
-    if not isinstance(nodes, list) or not all(_takes_tensors(node) for node in nodes):
+    if not isinstance(nodes, list) or not all(_takes_tensors(node, path) for node in nodes):
         raise WeightsError(f"{path}: refused, because {str(part.get('name'))[:80]} computes with constants alone.")
 
 
-def _takes_tensors(node):
-    return any(part["class_name"] == "__keras_tensor__" for part in _parts(node, CONFIG))
+def _takes_tensors(node, path):
+    return any(part["class_name"] == "__keras_tensor__" for part in _parts(node, path))
 
 
 def _parts(config, path):
@@ -191,10 +191,10 @@ def _at_most(numbers):
     layer_class, norm_class = keras.layers.Layer, keras.layers.Normalization
     make, build, thread, left = layer_class.add_weight, norm_class.build, threading.get_ident(), numbers + FIXED_NUMBERS
 
-    def claim(sides):
+    def claim(shape):
         nonlocal left
         if threading.get_ident() == thread:
-            left -= math.prod(side or 1 for side in sides)
+            left -= math.prod(shape)
             if left < 0:
                 raise ValueError(f"its layers need more weights than the {numbers} that it holds")
 
@@ -203,7 +203,8 @@ def _at_most(numbers):
         return make(layer, shape, *arguments, **settings)
 
     def counted_build(layer, input_shape):
-        claim([input_shape[axis] for axis in layer.axis or ()])
+        if layer.input_mean is not None:
+            claim([input_shape[axis] or 1 for axis in layer.axis])
         return build(layer, input_shape)
 
     with _BUILDING:
@@ -216,8 +217,16 @@ def _at_most(numbers):
 
 def _check_outputs(model, path):
     """Refuse a net that makes more of an image than fits into memory."""
-    for operation in model.operations:
+    for operation in _operations(model):
         for node in operation._inbound_nodes:
             for tensor in node.output_tensors:
                 if math.prod(side or 1 for side in tensor.shape[1:]) > LARGEST_OUTPUT:
                     raise WeightsError(f"{path}: refused, because {operation.name} makes {tensor.shape} of an image.")
+
+
+def _operations(model):
+    """Yield every layer and operation of a model, those of the models in it included."""
+    for operation in getattr(model, "operations", None) or model.layers:  # a Sequential has layers alone
+        yield operation
+        if isinstance(operation, keras.Model):
+            yield from _operations(operation)
