@@ -3,6 +3,7 @@
 import json
 import os
 
+import keras
 import pytest
 from damage import VALUES, changed
 from fake_runs import INPUTS, METRICS, write_run
@@ -78,6 +79,14 @@ def test_sizes_that_are_possible_each_but_not_together_are_refused(run):
     (run / "inputs.json").write_text(json.dumps(INPUTS | {"image_size": 224, "batch_size": 65536}))
     with pytest.raises(RunError, match=r"inputs\.json: 65536 images of 224 pixels fit into no memory"):
         Run(run)
+
+
+@pytest.mark.parametrize("side", [None, 16])
+def test_a_model_of_other_images_than_the_run_s_is_refused(side, run):
+    image = keras.Input((side, side, 3))
+    keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)).save(run / "model.keras")
+    with pytest.raises(RunError, match=r"model\.keras: expected a model of images of 8 pixels"):
+        Run(run).model  # noqa: B018
 
 
 @settings(deadline=None)

@@ -169,7 +169,11 @@ class Run:
         """The run's `keras.Model`: float32 RGB in [0, 255] to probabilities."""
         from tlkit.models.reader import read_model
 
-        return read_model(self.path / run_folder.MODEL)
+        path, side = self.path / run_folder.MODEL, self.inputs["image_size"]
+        model = read_model(path)
+        if getattr(model, "input_shape", None) != (None, side, side, 3):  # of any size: no limit would hold it
+            raise RunError(f"{path}: expected a model of images of {side} pixels, as tlkit writes it.")
+        return model
 
     def probabilities(self, data, indices, *, tta="none", average="probabilities", listener=None, what="images"):
         """Predict images of an indexed data set.
