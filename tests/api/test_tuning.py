@@ -267,7 +267,7 @@ def test_without_test_images_no_verdict_is_given(photos, tmp_path):
     for path, label, split in zip(data.paths, data.labels["label"], data.split, strict=True):
         rows.append(f"{photos / path},{data.tasks['label'].classes[label]},{'val' if split == 'test' else split}")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
-    found = search(tmp_path / "labels.csv", tmp_path / "untested", trials=2, seeds=2)
+    found = search(tmp_path / "labels.csv", tmp_path / "untested", trials=4, seeds=2)
     assert "can't be said: there are no test images" in found.result["verdict"]
     assert not (tmp_path / "untested" / "runs").exists()
 
@@ -403,8 +403,23 @@ def test_nested_the_features_are_computed_once_for_all_folds(photos, tmp_path, m
     recipe = make_recipe(**{"training.cache": "ram", "data.views": 2, "data.batch_size": 8})
     search(photos, tmp_path / "search", recipe, trials=1, nested=True)
     images = len(trials.Division().of(tlkit.load_data(photos, seed=0), 0))
-    keys = (2 + 5 * 6) * 8  # noise for the keys: two trials of the search; four of each fold, and two that predict
-    assert sum(rows) == 3 * images + keys
+    key = 8  # noise for the key: once for all trials, whose frozen layers are the same
+    assert sum(rows) == 3 * images + key
+
+
+def test_trials_on_one_backbone_are_those_on_a_new_one_each(photos, tmp_path, monkeypatch):
+    """What a trial trains in the backbone isn't there for the next, nor does a head depend on what was built before."""
+    from tlkit.models.backbones import build_backbone
+
+    weights = tmp_path / "lenet5.weights.h5"
+    build_backbone("lenet5", image_size=32).save_weights(weights)
+    stages = [{"unfreeze": 1, "epochs": 2, "learning_rate": 1e-2}]
+    recipe = make_recipe(backbone={"name": "lenet5", "weights": str(weights)}, stages=stages)
+    search(photos, tmp_path / "one", recipe, trials=3)
+    monkeypatch.setattr(trials, "_OneBackbone", lambda: build_backbone)
+    search(photos, tmp_path / "new", recipe, trials=3)
+    assert answers(tmp_path / "one") == answers(tmp_path / "new")
+    assert len(answers(tmp_path / "one")) == 3
 
 
 def test_nested_says_what_tuning_is_worth_and_how_optimistic_validation_is(nested):
