@@ -1,6 +1,6 @@
 """AutoKeras 3 on the same split for the same time; runs in an environment of its own, without tlkit.
 
-Run:     python3 -m venv ak && ak/bin/pip install autokeras tensorflow pillow
+Run:     python3 -m venv ak && ak/bin/pip install autokeras tensorflow "keras==3.12.*" tensorboard pillow
          python tests/benchmarks/autokeras_rival.py --lay-out DATA FOLDER    # where tlkit is installed
          ak/bin/python tests/benchmarks/autokeras_rival.py FOLDER --seconds 180 [--image-size 224]
 
@@ -44,18 +44,14 @@ def search(folder, seconds, size):
     """Search until time is up; return the figures."""
     import autokeras
     import keras
-    import keras_tuner
 
     class UntilTimeIsUp(keras.callbacks.Callback):
-        """Ends the epoch, the trial and then the search."""
-
-        def on_train_begin(self, logs=None):
-            if time.monotonic() - STARTED > seconds:
-                raise keras_tuner.errors.FatalError("time is up")
+        """Ends the epoch, the trial, and with it the search, which then keeps its best model."""
 
         def on_train_batch_end(self, batch, logs=None):
             if time.monotonic() - STARTED > seconds:
                 self.model.stop_training = True
+                found.tuner.oracle.max_trials = 1
 
         on_epoch_end = on_train_batch_end
 
@@ -68,8 +64,6 @@ def search(folder, seconds, size):
         why = "time was up"
         try:
             found.fit(train, labels, validation_data=(val, val_labels), callbacks=[UntilTimeIsUp()], verbose=0)
-        except keras_tuner.errors.FatalError:
-            pass
         except RuntimeError as error:  # too many trials failed one after the other
             why = str(error).strip().splitlines()[-1]
         searched = time.monotonic() - STARTED
