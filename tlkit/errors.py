@@ -28,6 +28,10 @@ class LostImageError(DataError):
     """An image that could be read when the data were checked, and no longer can."""
 
 
+class NoLabelError(DataError):
+    """Images none of which has a label."""
+
+
 class WeightsError(TlkitError):
     """Weights that are missing, damaged or made for another net."""
 

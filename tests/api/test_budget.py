@@ -13,7 +13,7 @@ from doomed import DOOMED, assert_same_bits
 from tlkit.api import _make_job, budgeting, finetune_recipe, load_run
 from tlkit.api.budgeting import Budget
 from tlkit.api.speed import measure
-from tlkit.errors import RecipeError, RunError
+from tlkit.errors import RecipeError, RunError, Stopped
 from tlkit.progress import Listener
 from tlkit.recipe import read_recipe
 from tlkit.recipe_keys import Stage
@@ -35,7 +35,10 @@ def run_within(photos, out, seconds=300, **settings):
 
 @pytest.fixture(scope="module")
 def whole(photos, tmp_path_factory):
-    return run_within(photos, tmp_path_factory.mktemp("budget") / "whole").path
+    """A run that fits a first model to a few images before the probe of all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tlkit.search.budget.FIRST_SHARE", 0.0)
+        return run_within(photos, tmp_path_factory.mktemp("budget") / "whole").path
 
 
 def read(path, name):
@@ -54,6 +57,7 @@ def test_the_plan_says_what_was_measured_weighed_and_chosen(whole):
     assert (recipe.data.image_size, recipe.data.views) == (chosen["image_size"], chosen["views"])
     assert [(stage.unfreeze, stage.epochs) for stage in recipe.stages] == [(chosen["unfreeze"], chosen["epochs"])]
     assert chosen["unfreeze"] == 2
+    assert 100 < chosen["early"] < 160  # all but those for testing
     assert all(plan["speed"][key] > 0 for key in ("build", "read", "prefix", "suffix", "step", "first_step"))
     assert 0 < plan["outcome"]["used_seconds"] < 300
     assert plan["outcome"]["cut_short"] is None
@@ -96,6 +100,24 @@ def test_killed_in_the_middle_it_predicts_and_follows_its_plan_when_it_goes_on(p
     assert ended.pop("outcome")["used_seconds"] is None
     assert ended == plan
     assert_same_bits(out, repeat(out, photos, tmp_path / "again"))
+
+
+class Impatient(Listener):
+    """Ends the run as soon as the probe of all images is fitted, before it is written."""
+
+    def probe_fitted(self, row):
+        raise KeyboardInterrupt
+
+
+def test_where_the_probe_comes_late_there_is_a_model_before_it(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("tlkit.search.budget.FIRST_SHARE", 0.0)
+    out, recipe = tmp_path / "run", read_recipe("default", (), SMALL)
+    with pytest.raises(Stopped):
+        finetune_recipe(recipe, photos, out=out, budget=Budget(300), listener=Impatient())
+    plan = read(out, "plan.json")
+    assert plan["ways"][plan["chosen"]]["early"] > 32
+    [prediction] = load_run(out, unfinished=True).predict(np.zeros((1, 32, 32, 3), np.uint8))
+    assert prediction.label in ("a", "b")
 
 
 def test_a_recipe_that_says_how_the_net_is_trained_is_only_ended_in_time(photos, tmp_path):

@@ -6,6 +6,10 @@ import pytest
 
 from tlkit.errors import TlkitError
 from tlkit.search.budget import (
+    EARLY_IMAGES,
+    EARLY_SECONDS,
+    EARLY_SHARE,
+    FIRST_SHARE,
     LEAST_EPOCHS,
     MARGIN,
     MOST_TIMES,
@@ -24,7 +28,9 @@ from tlkit.search.budget import (
     next_steps,
     parse_duration,
     predict_seconds,
+    probe_seconds,
     ways,
+    with_early_model,
 )
 
 MANY = Work(train=3500, val=750, test=750, batch_size=32)
@@ -62,6 +68,35 @@ def test_a_probe_takes_its_passes_and_what_comes_after():
     assert predict_seconds(way, FEW, HALVES) == pytest.approx(
         2.0 + fitted + passes + REPORT_SECONDS + 2.0 + predictions
     )
+
+
+def test_a_probe_that_comes_late_is_preceded_by_one_of_some_images_which_is_paid_for():
+    """Two views of 3,500 images take longer than two fifths of three minutes."""
+    way = Way(image_size=224, views=2, unfreeze=None, epochs=0, tta="none")
+    probe = probe_seconds(way, MANY, HALVES)
+    early = with_early_model(way, MANY, HALVES, budget=180, spent=10)
+    assert 10 + probe > FIRST_SHARE * 180
+    an_image = 0.008 + PROBE_IMAGE + 10 * PROBE_OUTPUT
+    assert early.early == min(EARLY_IMAGES, int((EARLY_SHARE * 180 - EARLY_SECONDS) / an_image))
+    more = early.seconds - predict_seconds(way, MANY, HALVES)
+    assert more == pytest.approx(EARLY_SECONDS + early.early * an_image)
+    assert more <= EARLY_SHARE * 180
+
+
+@pytest.mark.parametrize(("budget", "early"), [(100, True), (1000, False)])
+def test_there_is_a_model_by_the_middle_of_any_budget(budget, early):
+    way = with_early_model(
+        Way(image_size=224, views=1, unfreeze=2, epochs=3, tta="none"), MANY, HALVES, budget, spent=5.0
+    )
+    assert bool(way.early) is early
+    first = way.early * (0.008 + PROBE_IMAGE) if early else probe_seconds(way, MANY, HALVES)
+    assert 5.0 + HALVES.build + first < budget / 2
+
+
+def test_an_early_probe_of_hardly_any_images_is_not_worth_its_time():
+    way = Way(image_size=224, views=1, unfreeze=None, epochs=0, tta="none")
+    slow = replace(HALVES, suffix=1.0)
+    assert with_early_model(way, MANY, slow, budget=60, spent=5.0).early == 0
 
 
 def test_the_probe_of_many_images_and_classes_takes_what_was_measured():

@@ -398,5 +398,5 @@ def test_everything_on_resumes_to_the_same_bits(steps, tmp_path):
 def test_the_cut_of_a_trained_model_holds_the_variables_that_are_tracked():
     model = make_model()
     _, suffix = cut(model, ENDS, 1, TASKS)
-    tracked = make_training(model, [Stage(unfreeze=1, epochs=1, learning_rate=1e-3)])._tracked(0, model)
+    tracked = make_training(model, [Stage(unfreeze=1, epochs=1, learning_rate=1e-3)])._models.tracked(0, model)
     assert list(map(id, tracked)) == list(map(id, suffix.variables))

@@ -19,6 +19,7 @@ from tlkit.search.budget import (
     format_duration,
     next_steps,
     ways,
+    with_early_model,
 )
 from tlkit.training import rules
 
@@ -64,12 +65,14 @@ class Planned:
         budget: The `Budget`.
         plan: What `plan.json` holds.
         audit: What `data.json` holds besides; empty where there was no time for an audit.
+        early_images: As for `tlkit.training.fit.Training`.
         train_until: When training has to be over, on the clock of `time.monotonic`.
     """
 
     budget: Budget
     plan: dict
     audit: dict
+    early_images: int
     train_until: float
 
 
@@ -96,7 +99,7 @@ def plan_run(job, budget):
     if budget.choose_backbone and _is_worth_ranking(job, budget, work, speed):
         job, speed, ranking = _choose_backbone(job, budget, work, speed)
     spent["ranking"] = budget.spent - sum(spent.values())
-    found = _ways(job, work, speed)
+    found = [with_early_model(way, work, speed, budget.seconds, budget.spent) for way in _ways(job, work, speed)]
     place = choose(found, budget.left) if found else None
     way = found[place] if found else Way(speed.image_size, 1, None, 0, _tta(job.recipe, work)[0])
     finishing = finishing_seconds(way, work, speed)
@@ -115,7 +118,7 @@ def plan_run(job, budget):
     _say(job, budget, speed, way if found else None)
     until = budget.started + budget.seconds - RESERVE * finishing - LAST
     recipe = _with_way(job, work, way) if found else job.recipe
-    return replace(job, recipe=recipe, budget=Planned(budget, plan, audit, until))
+    return replace(job, recipe=recipe, budget=Planned(budget, plan, audit, way.early, until))
 
 
 def describe_outcome(plan, stages, best, history, used=None):

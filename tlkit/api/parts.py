@@ -154,6 +154,7 @@ def make_training(job, record_splits=None):
         auxiliaries=auxiliary_heads(recipe.backbone.name, data.tasks) if recipe.head.original else None,
         splits=make_splits(recipe, record_splits),
         digests=job.digests,
+        early_images=job.budget.early_images if job.budget else 0,
     )
 
 

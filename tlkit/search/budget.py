@@ -24,6 +24,9 @@ REPORT_SECONDS = 5.0  # for the report, and for saving
 PROBE_SECONDS, PROBE_IMAGE, PROBE_OUTPUT = 1.0, 7e-4, 1.8e-5
 PROBE_IMAGES = 26_214
 COMPILING_SECONDS = 5.0  # of a first training step that isn't timed
+FIRST_SHARE = 0.4  # of the budget: where the probe would come later, one of some of the images comes before it
+EARLY_SHARE, EARLY_SECONDS = 0.08, 2.0  # of the budget at most for that one, with what fitting and saving take
+EARLY_IMAGES, LEAST_EARLY = 1000, 32
 
 
 def parse_duration(text):
@@ -122,6 +125,7 @@ class Way:
         unfreeze: Blocks that train in the one stage; None for the probe alone.
         epochs: Of that stage.
         tta: Test-time views whose worth is measured.
+        early: Images of which a first, passing model is made; 0 where the probe comes early enough.
         seconds: What it takes from the building of the net on, as predicted.
     """
 
@@ -130,6 +134,7 @@ class Way:
     unfreeze: int | str | None
     epochs: int
     tta: str
+    early: int = 0
     seconds: float = 0.0
 
     def describe(self):
@@ -153,6 +158,38 @@ def finishing_seconds(way, work, speed):
     return REPORT_SECONDS + speed.build + passes + 2 * work.val * known
 
 
+def probe_seconds(way, work, speed):
+    """Return what it takes from the building of the net to its probe."""
+    speed = speed.at(way.image_size)
+    fitted = min(PROBE_IMAGES, way.views * work.train) * _fitting_seconds(work)
+    return speed.build + (way.views * work.train + work.val) * speed.image + PROBE_SECONDS + fitted
+
+
+def _fitting_seconds(work):
+    """Return what an image adds to the fitting of a probe."""
+    return PROBE_IMAGE + PROBE_OUTPUT * work.outputs
+
+
+def with_early_model(way, work, speed, budget, spent):
+    """Return a way that has a model by the middle of its budget: of some of the images, if that of all comes later.
+
+    Args:
+        way: `Way`.
+        work: `Work`.
+        speed: `Speed`, at any image size.
+        budget: All of it, in seconds.
+        spent: Seconds that have gone by.
+    """
+    if spent + probe_seconds(way, work, speed) <= FIRST_SHARE * budget:
+        return way
+    an_image = speed.at(way.image_size).image + _fitting_seconds(work)
+    images = min(EARLY_IMAGES, work.train + work.val, int((EARLY_SHARE * budget - EARLY_SECONDS) / an_image))
+    if images < LEAST_EARLY:
+        return way
+    early = replace(way, early=images)
+    return replace(early, seconds=predict_seconds(early, work, speed))
+
+
 def predict_seconds(way, work, speed):
     """Return what a way of making a model takes, from the building of the net to the report.
 
@@ -161,10 +198,9 @@ def predict_seconds(way, work, speed):
         work: `Work`.
         speed: `Speed`, at any image size.
     """
-    finishing, speed = finishing_seconds(way, work, speed), speed.at(way.image_size)
-    fitted = min(PROBE_IMAGES, way.views * work.train) * (PROBE_IMAGE + PROBE_OUTPUT * work.outputs)
-    passes = (way.views * work.train + work.val) * speed.image
-    total = speed.build + passes + PROBE_SECONDS + fitted + finishing
+    total, speed = probe_seconds(way, work, speed) + finishing_seconds(way, work, speed), speed.at(way.image_size)
+    if way.early:
+        total += EARLY_SECONDS + way.early * (speed.image + _fitting_seconds(work))
     if way.unfreeze is None:
         return total
     # Features that stay frozen come out of the passes above, if they are kept; where all blocks train there are none.
@@ -196,9 +232,8 @@ def ways(work, speed, stage, *, views, tta, smallest=0):
     found = []
     if stage:
         sizes = [full, *smaller] if stage.unfreeze == "all" else [full]
-        shortest = min(LEAST_EPOCHS, stage.epochs)
+        shortest, longest = min(LEAST_EPOCHS, stage.epochs), MOST_TIMES * stage.epochs
         for size in sizes:
-            longest = MOST_TIMES * stage.epochs if size == full else stage.epochs
             found += [Way(size, most, stage.unfreeze, number, usual) for number in range(longest, shortest - 1, -1)]
             found.append(Way(size, least, stage.unfreeze, shortest, plain))
     found += [Way(full, most, None, 0, usual), Way(full, least, None, 0, plain)]

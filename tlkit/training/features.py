@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -311,6 +312,22 @@ class Features:
         for number in numbers:
             make_view = partial(self._views.training, number)
             yield from self._in_order(images, self._kept_training(number), make_view)
+
+    def sample(self, count):
+        """Return the features of some of the images, never kept, for `in_order` and `validation`.
+
+        Args:
+            count: How many images, at most, of training and validation together, in the proportion of all: always the
+                same ones.
+        """
+        share = count / (len(self._train) + len(self._val))
+        other = copy(self)
+        other._train, other._val = (
+            images[np.sort(epoch_order(len(images), self._seed, 0)[: max(1, int(share * len(images)))])]
+            for images in (self._train, self._val)
+        )
+        other._store, other._kept = None, {}
+        return other
 
     def validation(self):
         """Iterate over the validation images' `(features, labels)`, in order."""

@@ -7,10 +7,9 @@ import time
 
 import numpy as np
 
-from tlkit.errors import LostImageError, OutOfMemoryError, Stopped
-from tlkit.models.assemble import cut, freeze, variables_by_block
+from tlkit.errors import LostImageError, NoLabelError, OutOfMemoryError, Stopped
+from tlkit.models.assemble import freeze
 from tlkit.models.chain import Chain
-from tlkit.models.resized import resized
 from tlkit.recipe_keys import Stage
 from tlkit.training.average import BestEpochs
 from tlkit.training.checkpoint import TrainingState, refuse_unfit, restore
@@ -18,12 +17,12 @@ from tlkit.training.clock import Deadline, StageClock
 from tlkit.training.contest import PROBE, Contest
 from tlkit.training.floor import fit_floor
 from tlkit.training.interrupt import StopRequest
-from tlkit.training.losses import Anchor
 from tlkit.training.lr_find import range_test
 from tlkit.training.rules import resolve_stage
 from tlkit.training.safe_point import NoNumberError, SafePoint, refuse_no_number, refuse_no_numbers
 from tlkit.training.splits import PROBE_STAGE, Splits
-from tlkit.training.stage import Craft, StageTrainer, unfrozen_blocks
+from tlkit.training.stage import Craft, unfrozen_blocks
+from tlkit.training.stage_models import StageModels
 from tlkit.training.variables import assign, in_place, values_of
 
 HISTORY_COLUMNS = ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -43,6 +42,7 @@ class Training:
         auxiliaries: As for `tlkit.training.stage.StageTrainer`.
         splits: `Splits`: how many images are computed at once; None for a batch at a time as long as memory lasts.
         digests: As for `tlkit.models.chain.Chain`.
+        early_images: Images of which a passing model is made before the features of all are computed; 0 for none.
 
     Attributes:
         chain: `Chain` of the model as it was when its last stage began.
@@ -62,19 +62,24 @@ class Training:
         auxiliaries=None,
         splits=None,
         digests=None,
+        early_images=0,
     ):
         self.model, self.ends, self.tasks = model, ends, tasks
         self.stages = [resolve_stage(stage) for stage in stages]
         self.features, self.steps_per_epoch = features, features.steps_per_epoch
-        self.craft, self.probe_views, self._auxiliaries = craft or Craft(), probe_views, auxiliaries
+        self.craft, self.probe_views = craft or Craft(), probe_views
         self.chain, self.splits = None, splits or Splits(features.batch_size)
-        self._digests = {} if digests is None else digests
+        self._digests, self._early_images = {} if digests is None else digests, early_images
         self._safe, self._contest = None, Contest(self.craft.monitor, self.craft.patience)
-        self._variables, self._resized, self._pretrained, self._beside = {}, {}, None, {}
-        for number in range(len(self.stages)):
-            self._model_of(number)  # refuses sizes that the network can't have
-        if self.craft.l2_sp:
-            self._pretrained = [values_of(block) for block in variables_by_block(model, ends)[1:]]
+        self._models = StageModels(
+            model,
+            self.stages,
+            ends=ends,
+            tasks=tasks,
+            steps_per_epoch=self.steps_per_epoch,
+            craft=self.craft,
+            auxiliaries=auxiliaries,
+        )
 
     def run(self, state, *, checkpoint, listener, stop, on_epoch, on_candidate=None, deadline=None):
         """Train from `state` to the end and leave the chosen weights in the model.
@@ -85,7 +90,7 @@ class Training:
             listener: `Listener` that is told of every step and epoch.
             stop: `StopRequest`; once its signal is set, the state is saved and `Stopped` is raised.
             on_epoch: Called with the state after every epoch.
-            on_candidate: Called with the state whenever `holding_best` may hold something better: after the probe, and
+            on_candidate: Called with the state whenever `holding_best` may hold something better: after a probe, and
                 after every epoch; with `at_once=True` where the training is about to fail.
             deadline: `Deadline`; once it is over, the training ends with what there is, if there is anything.
 
@@ -96,7 +101,7 @@ class Training:
         """
         deadline, on_candidate = deadline or Deadline(), on_candidate or (lambda state, at_once=False: None)
         if not state.begun:
-            self._begin(state, checkpoint, listener, stop)
+            self._begin(state, checkpoint, listener, stop, on_candidate)
             on_candidate(state)
         while state.stage < len(self.stages):
             self._heed(deadline, state)
@@ -128,7 +133,7 @@ class Training:
 
     def hold_chosen(self, state):
         """Put the weights that were chosen into the model, once the training is over."""
-        restore(self._tracked(len(self.stages) - 1, self.model), state.best_variables)
+        restore(self._models.tracked(len(self.stages) - 1, self.model), state.best_variables)
 
     def _train_stage(self, state, checkpoint, listener, stop, on_epoch, on_candidate, deadline):
         """Train a stage to its end, or to where its batches begin to be computed in other parts."""
@@ -182,12 +187,12 @@ class Training:
             RunError: If it can't be trained on from.
         """
         number = min(state.stage, len(self.stages) - 1)
-        tracked = self._tracked(number, self.model)
+        tracked = self._models.tracked(number, self.model)
         if state.best_variables:
             refuse_unfit(tracked, state.best_variables)
         if state.variables:
             rows = self.splits.rows("training", number, state.epoch * self.steps_per_epoch + state.step)
-            trainer = self._trainer(self._model_of(number), self.stages[number], state, rows)
+            trainer = self._models.trainer(self._models.trained(number), self.stages[number], rows, state.log_variances)
             refuse_unfit([*tracked, *trainer.state_variables], [*state.variables, *state.optimizer])
 
     def range_test(self, steps, listener):
@@ -197,43 +202,42 @@ class Training:
             `tlkit.training.lr_find.RangeTest` after every step.
         """
         state = TrainingState()
-        self._begin(state, None, listener, StopRequest())
+        self._begin(state, None, listener, StopRequest(), None)
         trainer = self._start_stage(state)
         yield from range_test(trainer, self.features.training(0), steps)
 
-    def _begin(self, state, checkpoint, listener, stop):
+    def _begin(self, state, checkpoint, listener, stop, on_candidate):
         """Fit the probe, put it into the head, and take it for the best so far; with fewer images at once if needed."""
         full = None
         while not state.begun:
             try:
-                self._fit_probe(state, checkpoint, listener, stop)
+                self._fit_probe(state, checkpoint, listener, stop, on_candidate)
             except OutOfMemoryError as error:
                 full = error.bare()
             if not state.begun:
                 self._halve(full, PROBE_STAGE, 0, listener)
 
-    def _fit_probe(self, state, checkpoint, listener, stop):
+    def _fit_probe(self, state, checkpoint, listener, stop, on_candidate):
         started = time.monotonic()
         if self.probe_views:
             self.chain = self._chain_of(self.model, PROBE_STAGE, 0)
             self.features.start_stage(self.chain, self.chain.position(0), self._cuts_from(0))
+            if self._early_images:
+                self._offer_early_probe(state, listener, on_candidate)
             for seconds in self.features.prepare_views(self.probe_views):
                 state.pass_seconds += seconds
                 if stop.signal:
                     checkpoint.save(state)
                     raise Stopped(stop.signal, checkpoint.resume_command)
-            rows = self.splits.rows("training", PROBE_STAGE)
-            trainer = self._trainer(self.model, Stage(unfreeze=0, epochs=1, learning_rate=1.0), state, rows)
+            trainer = self._probe_trainer(state)
             weights = self.craft.class_weights
             probes = fit_floor(trainer.suffix, self.tasks, self.features, self.probe_views, weights)
             if probes is None:
                 listener.note("the head is not linear: it begins at random, and there is no probe to beat")
             else:
-                figures = trainer.evaluate(self.features.validation())
-                state.best = state.probe = PROBE | {"val_loss": figures.loss, "val_accuracy": figures.score}
+                figures = self._take_probe(state, trainer, self.features)
+                state.probe = state.best
                 listener.probe_fitted(state.probe)
-                state.best_figures = [self._contest.figures(figures)]
-                state.best_variables = values_of(self._tracked(0, self.model))
                 strengths = ", ".join(f"{probe.strength:g}" for probe in probes.values())
                 listener.note(
                     f"linear probe of the frozen features: val loss {figures.loss:.3f}  val accuracy "
@@ -242,49 +246,50 @@ class Training:
         state.begun = True
         state.probe_seconds = time.monotonic() - started
 
+    def _offer_early_probe(self, state, listener, on_candidate):
+        """Offer a probe of a few images, which is there if the process is killed; nothing else comes of it."""
+        some, trainer = self.features.sample(self._early_images), self._probe_trainer(state)
+        with contextlib.suppress(NoLabelError):
+            if fit_floor(trainer.suffix, self.tasks, some, self.probe_views[:1], self.craft.class_weights):
+                figures = self._take_probe(state, trainer, some)
+                on_candidate(state)
+                listener.note(
+                    f"a first model, a probe of {self._early_images} images (val accuracy {figures.score:.3f} of "
+                    f"{len(figures.losses)}), is kept until there is one of all"
+                )
+        state.best, state.best_figures, state.best_variables = None, [], []
+
+    def _take_probe(self, state, trainer, features):
+        """Take the probe that is in the head for the best so far; return its validation figures."""
+        figures = trainer.evaluate(features.validation())
+        state.best = PROBE | {"val_loss": figures.loss, "val_accuracy": figures.score}
+        state.best_figures = [self._contest.figures(figures)]
+        state.best_variables = values_of(self._models.tracked(0, self.model))
+        return figures
+
+    def _probe_trainer(self, state):
+        rows = self.splits.rows("training", PROBE_STAGE)
+        return self._models.trainer(
+            self.model, Stage(unfreeze=0, epochs=1, learning_rate=1.0), rows, state.log_variances
+        )
+
     def _chain_of(self, model, stage, step):
         rows = self.splits.rows("frozen", stage, step)
         return Chain(model, self.ends, self.tasks, rows, known=self.chain, digests=self._digests)
-
-    def _trainer(self, model, stage, state, rows):
-        anchor = None
-        if self._pretrained is not None:
-            blocks = zip(variables_by_block(model, self.ends)[1:], self._pretrained, strict=True)
-            pairs = [pair for block in blocks for pair in zip(*block, strict=True)]
-            anchor = Anchor(*zip(*pairs, strict=True), weight=self.craft.l2_sp)
-        return StageTrainer(
-            model,
-            stage,
-            ends=self.ends,
-            tasks=self.tasks,
-            steps_per_epoch=self.steps_per_epoch,
-            craft=self.craft,
-            anchor=anchor,
-            log_variances=state.log_variances,
-            validated=self.model,
-            auxiliaries=self._auxiliaries_of if self._auxiliaries else None,
-            rows=rows,
-        )
-
-    def _auxiliaries_of(self, model):
-        """Return the classifiers beside a model, the same ones in every stage: a later one goes on with them."""
-        if id(model) not in self._beside:
-            self._beside[id(model)] = self._auxiliaries(model)
-        return self._beside[id(model)]
 
     def _start_stage(self, state):
         """Build the stage's trainer and put the state into it: a resumed one, or the best epoch so far."""
         resuming = bool(state.variables)
         if state.best_variables:
-            restore(self._tracked(state.stage, self.model), state.best_variables)
-        model = self._model_of(state.stage)
+            restore(self._models.tracked(state.stage, self.model), state.best_variables)
+        model = self._models.trained(state.stage)
         if model is not self.model:
             assign(model.variables, values_of(self.model.variables))
         if resuming:
-            restore(self._tracked(state.stage, model), state.variables)
+            restore(self._models.tracked(state.stage, model), state.variables)
         step = state.epoch * self.steps_per_epoch + state.step
         rows = self.splits.rows("training", state.stage, step)
-        trainer = self._trainer(model, self.stages[state.stage], state, rows)
+        trainer = self._models.trainer(model, self.stages[state.stage], rows, state.log_variances)
         if resuming:
             restore(trainer.state_variables, state.optimizer)
         self.chain = self._chain_of(self.model, state.stage, step)
@@ -363,7 +368,7 @@ class Training:
         if not is_best and not self.craft.average_best:
             return False
         with trainer.averaged():
-            values = values_of(self._tracked(state.stage, self._model_of(state.stage)))
+            values = values_of(self._models.tracked(state.stage, self._models.trained(state.stage)))
         if is_best:
             state.stage_best, state.stage_best_variables = row, values
             state.stage_best_figures = [self._contest.figures(figures)]
@@ -375,7 +380,7 @@ class Training:
 
     def _finish_stage(self, state, trainer, listener):
         """Let the stage's best contend with the best so far; go on from the winner, with a fresh optimizer."""
-        tracked = self._tracked(state.stage, self._model_of(state.stage))
+        tracked = self._models.tracked(state.stage, self._models.trained(state.stage))
         best_epochs = BestEpochs(self.craft.average_best, state.kept_scores, state.kept)
         if (average := best_epochs.average()) is not None:
             with in_place(tracked, average):
@@ -395,13 +400,13 @@ class Training:
 
     def _advance(self, state):
         """Put the best so far into the model, and turn to the next stage."""
-        restore(self._tracked(state.stage, self.model), state.best_variables)
+        restore(self._models.tracked(state.stage, self.model), state.best_variables)
         state.stage, state.epoch, state.step, state.stale_epochs = state.stage + 1, 0, 0, 0
         state.loss_sum, state.score_sum, state.seen = 0.0, 0.0, 0
         state.stage_best, state.stage_best_variables, state.stage_best_figures = None, [], []
         state.drops = state.stale_since_drop = 0
         if state.stage < len(self.stages):
-            state.best_variables = values_of(self._tracked(state.stage, self.model))
+            state.best_variables = values_of(self._models.tracked(state.stage, self.model))
         state.variables, state.optimizer = [], []
 
     def _heed(self, deadline, state):
@@ -418,31 +423,14 @@ class Training:
     def holding_best(self, state):
         """Let the model hold what `candidate` names for as long as the context lasts."""
         values = state.stage_best_variables if self._contest.stage_would_ship(state) else state.best_variables
-        with in_place(self._tracked(state.stage, self.model), values):
+        with in_place(self._models.tracked(state.stage, self.model), values):
             yield
 
     def _take(self, state, trainer):
         """Take the state's tensors from the model, if they are numbers: that is what the training may go back to."""
-        variables = values_of(self._tracked(state.stage, self._model_of(state.stage)))
+        variables = values_of(self._models.tracked(state.stage, self._models.trained(state.stage)))
         done = state.epoch * self.steps_per_epoch + state.step
         refuse_no_numbers(variables, state, trainer.learning_rate_at(done - 1, state.drops) if done else None)
         state.variables, state.optimizer = variables, values_of(trainer.state_variables)
         state.log_variances = trainer.log_variances
         self._safe = SafePoint(state)
-
-    def _tracked(self, number, model):
-        """Return the variables that stages 0 to `number` may have changed: those above the deepest cut among them."""
-        depth = max((unfrozen_blocks(stage, self.ends) for stage in self.stages[: number + 1]), default=0)
-        if (depth, id(model)) not in self._variables:
-            _, suffix = cut(model, self.ends, depth, self.tasks)
-            self._variables[depth, id(model)] = suffix.variables
-        return self._variables[depth, id(model)]
-
-    def _model_of(self, number):
-        """Return the model that a stage trains: the one that ships, or its like for another image size."""
-        size = self.stages[number].image_size
-        if size in ("full", self.model.input_shape[1]):
-            return self.model
-        if size not in self._resized:
-            self._resized[size] = resized(self.model, size)
-        return self._resized[size]

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax, logit
 from threadpoolctl import threadpool_limits
 
-from tlkit.errors import DataError
+from tlkit.errors import NoLabelError
 
 # Weights of the penalty, from a kernel that hardly leaves zero to one that is hardly held back, by half decades.
 STRENGTHS = tuple(10 ** (-half / 2) for half in range(13))
@@ -65,7 +65,7 @@ def fit_probe(features, labels, task, val_features, val_labels, *, class_weights
         `Probe`. Of strengths that validate alike, the largest.
 
     Raises:
-        DataError: If no training image has a label.
+        NoLabelError: If no training image has a label.
 
     Reference:
         Kornblith, Shlens & Le 2018, https://arxiv.org/abs/1805.08974, appendix: logistic regression by L-BFGS on fixed
@@ -73,7 +73,7 @@ def fit_probe(features, labels, task, val_features, val_labels, *, class_weights
     """
     known, val_known = _known(labels, task), _known(val_labels, task)
     if not known.any():
-        raise DataError(
+        raise NoLabelError(
             f"A probe needs labelled images: none of {len(labels)} for training has a label for a {task.kind} task. "
             "Label some, or leave the task out."
         )
