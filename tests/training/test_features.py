@@ -97,6 +97,39 @@ def cut_output(model, ends, unfreeze):
     return prefix.output
 
 
+def test_a_sample_is_some_of_the_images_with_their_labels(net, data):
+    model, ends = net
+    chain = Chain(model, ends, TASKS, BATCH)
+    cut_at = chain.position(0)
+    features = Features(
+        data,
+        views_of(data),
+        batch_size=BATCH,
+        seed=0,
+        epochs=1,
+        plan=CachePlan("ram", frozenset({cut_at}), frozenset({cut_at})),
+        store=MemoryStore(2**30),
+        engine={},
+    )
+    features.start_stage(chain, cut_at)
+    some = features.sample(12)
+    sizes = [len(data.indices(split)) for split in ("train", "val")]
+    counts = [12 * size // sum(sizes) for size in sizes]
+    sampled = [[(b.features, b.labels) for b in some.in_order([0], 10**6)], list(some.validation())]
+    every = [[(b.features, b.labels) for b in features.in_order([0], 10**6)], list(features.validation())]
+    for mine, all_of_them, count in zip(map(joined, sampled), map(joined, every), counts, strict=True):
+        rows, labels = mine
+        places = [int(np.flatnonzero((all_of_them[0] == row).reshape(-1, row.size).all(axis=1))[0]) for row in rows]
+        assert len(set(places)) == count
+        assert places == sorted(places)
+        np.testing.assert_array_equal(labels, all_of_them[1][places])
+
+
+def joined(batches):
+    rows, labels = zip(*((rows, labels["label"]) for rows, labels in batches), strict=True)
+    return np.concatenate(rows), np.concatenate(labels)
+
+
 def test_a_deeper_cut_computed_from_a_kept_one_has_the_same_bits(net, data, tmp_path):
     model, ends = net
     at_once, chain = kept_of(data, model, ends, MemoryStore(2**30))

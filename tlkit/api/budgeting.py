@@ -14,6 +14,7 @@ from tlkit.search.budget import (
     PROBE_OUTPUT,
     Way,
     Work,
+    budget_for,
     choose,
     finishing_seconds,
     format_duration,
@@ -99,11 +100,12 @@ def plan_run(job, budget):
     if budget.choose_backbone and _is_worth_ranking(job, budget, work, speed):
         job, speed, ranking = _choose_backbone(job, budget, work, speed)
     spent["ranking"] = budget.spent - sum(spent.values())
-    found = [with_early_model(way, work, speed, budget.seconds, budget.spent) for way in _ways(job, work, speed)]
-    place = choose(found, budget.left) if found else None
+    spent_before = budget.spent
+    found = [with_early_model(way, work, speed, budget.seconds, spent_before) for way in _ways(job, work, speed)]
+    place = choose(found, budget.seconds - spent_before) if found else None
     way = found[place] if found else Way(speed.image_size, 1, None, 0, _tta(job.recipe, work)[0])
     finishing = finishing_seconds(way, work, speed)
-    offers = next_steps(found, place, budget.spent) if found else []
+    offers = next_steps(found, place, lambda one: budget_for(one, work, speed, spent_before)) if found else []
     plan = {
         "budget_seconds": budget.seconds,
         "spent_seconds": {key: round(value, 3) for key, value in spent.items()},
@@ -272,7 +274,7 @@ def _choose_backbone(job, budget, work, speed):
             image_size=BUILDABLE[name].image_size,
             **{key: times * getattr(speed, key) for key in ("prefix", "suffix", "step", "build", "first_step")},
         )
-        if name == job.recipe.backbone.name or MARGIN * _usual(job, work, guess).seconds <= budget.left:
+        if name == job.recipe.backbone.name or MARGIN * _usual(job, budget, work, guess).seconds <= budget.left:
             break
     job.listener.note(f"backbone: {name}, the best of {len(ranking.places)} that leaves time to train it")
     if name != job.recipe.backbone.name:
@@ -288,15 +290,17 @@ def _is_worth_ranking(job, budget, work, speed):
     images = min(RANKED_IMAGES, work.train + work.val)
     if images < LEAST_RANKED or not _is_open(job.recipe):
         return False
-    usual = MARGIN * _usual(job, work, speed).seconds
+    usual = MARGIN * _usual(job, budget, work, speed).seconds
     return 3 * (speed.build + images * speed.image) <= RANK_SHARE * budget.seconds and usual <= budget.left
 
 
-def _usual(job, work, speed):
+def _usual(job, budget, work, speed):
     """Return the `Way` of the rules, at the net's own image size: what a slower net must leave time for."""
     stage = work.rule_stage(len(job.ends))
     epochs = stage.epochs if stage else 0
-    return next(way for way in _ways(job, work, speed) if way.epochs == epochs and way.image_size == speed.image_size)
+    ways_there = (way for way in _ways(job, work, speed) if way.image_size == speed.image_size)
+    way = next(way for way in ways_there if way.epochs == epochs)
+    return with_early_model(way, work, speed, budget.seconds, budget.spent)
 
 
 def _say(job, budget, speed, way):

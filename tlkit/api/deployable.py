@@ -11,7 +11,7 @@ SHARE = 20  # of the time between two writes, one in so many parts goes into wri
 class Deployable:
     """Writes `model.keras` and `inputs.json` whenever something better would ship, but takes little time for it.
 
-    Where a training is about to fail it is called with `at_once=True`, and writes whatever is not written yet.
+    Called with `at_once=True`, it writes whatever is not written yet.
 
     Args:
         job: The `Job`, its run folder made.

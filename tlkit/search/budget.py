@@ -25,7 +25,8 @@ PROBE_SECONDS, PROBE_IMAGE, PROBE_OUTPUT = 1.0, 7e-4, 1.8e-5
 PROBE_IMAGES = 26_214
 COMPILING_SECONDS = 5.0  # of a first training step that isn't timed
 FIRST_SHARE = 0.4  # of the budget: where the probe would come later, one of some of the images comes before it
-EARLY_SHARE, EARLY_SECONDS = 0.08, 2.0  # of the budget at most for that one, with what fitting and saving take
+EARLY_SHARE, EARLY_MOST = 0.08, 20.0  # of the budget and in seconds, at most, for that one
+EARLY_SECONDS = 2.0  # of it for fitting and saving
 EARLY_IMAGES, LEAST_EARLY = 1000, 32
 
 
@@ -125,7 +126,7 @@ class Way:
         unfreeze: Blocks that train in the one stage; None for the probe alone.
         epochs: Of that stage.
         tta: Test-time views whose worth is measured.
-        early: Images of which a first, passing model is made; 0 where the probe comes early enough.
+        early: Images of which a first, passing model is made; 0 for none.
         seconds: What it takes from the building of the net on, as predicted.
     """
 
@@ -162,7 +163,8 @@ def probe_seconds(way, work, speed):
     """Return what it takes from the building of the net to its probe."""
     speed = speed.at(way.image_size)
     fitted = min(PROBE_IMAGES, way.views * work.train) * _fitting_seconds(work)
-    return speed.build + (way.views * work.train + work.val) * speed.image + PROBE_SECONDS + fitted
+    validated = work.val if work.kept else 2 * work.val  # for the penalty, and for the figures
+    return speed.build + (way.views * work.train + validated) * speed.image + PROBE_SECONDS + fitted
 
 
 def _fitting_seconds(work):
@@ -170,8 +172,13 @@ def _fitting_seconds(work):
     return PROBE_IMAGE + PROBE_OUTPUT * work.outputs
 
 
+def _early_image_seconds(work, speed):
+    """Return what an image adds to the early model: nothing of it is kept, so that validation images are read twice."""
+    return (1 + work.val / (work.train + work.val)) * speed.image + _fitting_seconds(work)
+
+
 def with_early_model(way, work, speed, budget, spent):
-    """Return a way that has a model by the middle of its budget: of some of the images, if that of all comes later.
+    """Return a way that begins with a model of some of the images, if that of all comes late and that one far sooner.
 
     Args:
         way: `Way`.
@@ -180,11 +187,12 @@ def with_early_model(way, work, speed, budget, spent):
         budget: All of it, in seconds.
         spent: Seconds that have gone by.
     """
-    if spent + probe_seconds(way, work, speed) <= FIRST_SHARE * budget:
+    probe, speed_there = probe_seconds(way, work, speed), speed.at(way.image_size)
+    if spent + probe <= FIRST_SHARE * budget:
         return way
-    an_image = speed.at(way.image_size).image + _fitting_seconds(work)
-    images = min(EARLY_IMAGES, work.train + work.val, int((EARLY_SHARE * budget - EARLY_SECONDS) / an_image))
-    if images < LEAST_EARLY:
+    an_image, allowed = _early_image_seconds(work, speed_there), min(EARLY_SHARE * budget, EARLY_MOST)
+    images = min(EARLY_IMAGES, work.train + work.val, int((allowed - EARLY_SECONDS) / an_image))
+    if images < LEAST_EARLY or 2 * (EARLY_SECONDS + images * an_image) > probe - speed.build:
         return way
     early = replace(way, early=images)
     return replace(early, seconds=predict_seconds(early, work, speed))
@@ -200,7 +208,7 @@ def predict_seconds(way, work, speed):
     """
     total, speed = probe_seconds(way, work, speed) + finishing_seconds(way, work, speed), speed.at(way.image_size)
     if way.early:
-        total += EARLY_SECONDS + way.early * (speed.image + _fitting_seconds(work))
+        total += EARLY_SECONDS + way.early * _early_image_seconds(work, speed)
     if way.unfreeze is None:
         return total
     # Features that stay frozen come out of the passes above, if they are kept; where all blocks train there are none.
@@ -262,15 +270,32 @@ def choose(found, left):
     return next((place for place, way in enumerate(found) if MARGIN * way.seconds <= left), len(found) - 1)
 
 
-def next_steps(found, chosen, spent):
+def budget_for(way, work, speed, spent):
+    """Return the seconds of the budget, about, in which a way would be chosen.
+
+    Args:
+        way: `Way`.
+        work: `Work`.
+        speed: `Speed`, at any image size.
+        spent: Seconds that have gone by when it is chosen.
+    """
+    bare = replace(way, early=0)
+    bare = replace(bare, seconds=predict_seconds(bare, work, speed))
+    needed = spent + MARGIN * bare.seconds
+    for _ in range(4):  # the early model's share of the budget is part of what it takes
+        needed = spent + MARGIN * with_early_model(bare, work, speed, needed, spent).seconds
+    return needed
+
+
+def next_steps(found, chosen, needed):
     """Return what more time would allow: pairs of a `Way` and the budget in seconds that it needs, the nearest first.
 
     Args:
         found: From `ways`.
         chosen: The place of the one that was chosen.
-        spent: Seconds that had gone by when it was chosen.
+        needed: Function from a way to the budget that it needs.
     """
-    better = [(way, spent + MARGIN * way.seconds) for way in found[:chosen]]
+    better = [(way, needed(way)) for way in found[:chosen]]
     kinds = {}
     for way, needed in sorted(better, key=lambda pair: pair[1]):
         kinds.setdefault((way.image_size, way.unfreeze), (way, needed))

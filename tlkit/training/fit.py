@@ -91,7 +91,8 @@ class Training:
             stop: `StopRequest`; once its signal is set, the state is saved and `Stopped` is raised.
             on_epoch: Called with the state after every epoch.
             on_candidate: Called with the state whenever `holding_best` may hold something better: after a probe, and
-                after every epoch; with `at_once=True` where the training is about to fail.
+                after every epoch; with `at_once=True` after the probe of all images, and where the training is about
+                to fail.
             deadline: `Deadline`; once it is over, the training ends with what there is, if there is anything.
 
         Raises:
@@ -102,7 +103,7 @@ class Training:
         deadline, on_candidate = deadline or Deadline(), on_candidate or (lambda state, at_once=False: None)
         if not state.begun:
             self._begin(state, checkpoint, listener, stop, on_candidate)
-            on_candidate(state)
+            on_candidate(state, at_once=True)
         while state.stage < len(self.stages):
             self._heed(deadline, state)
             if not self.stages[state.stage].trained_epochs:
@@ -254,8 +255,8 @@ class Training:
                 figures = self._take_probe(state, trainer, some)
                 on_candidate(state)
                 listener.note(
-                    f"a first model, a probe of {self._early_images} images (val accuracy {figures.score:.3f} of "
-                    f"{len(figures.losses)}), is kept until there is one of all"
+                    f"a first model, of {self._early_images} training and validation images (val accuracy "
+                    f"{figures.score:.3f} of {len(figures.losses)}), is kept until there is one of all"
                 )
         state.best, state.best_figures, state.best_variables = None, [], []
 
