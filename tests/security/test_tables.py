@@ -137,7 +137,11 @@ def npy(array):
 
 
 def header(shape, dtype="|u1"):
-    text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return raw_header(f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}")
+
+
+def raw_header(text):
+    text = text.encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
@@ -167,6 +171,9 @@ HOSTILE = {
     "short": {"images": header((6, 4, 4)) + bytes(95), "labels": LABELS},
     "nested": {"images": header("(" * 2000), "labels": LABELS},
     "long header": {"images": header((1,) * 3000), "labels": LABELS},
+    "keys of two kinds": {"images": raw_header("{'descr': '|u1', b'descr': 1, 'shape': ()}"), "labels": LABELS},
+    "key that is a list": {"images": raw_header("{[]: 1}"), "labels": LABELS},
+    "type that is nothing": {"images": header((6, 4, 4), ()), "labels": LABELS},
     "version": {"images": b"\x93NUMPY\x09\x00" + bytes(100), "labels": LABELS},
     "empty": {"images": b"", "labels": b""},
 }

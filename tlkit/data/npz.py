@@ -21,6 +21,8 @@ DAMAGE = (
     MemoryError,
     SyntaxError,
     RuntimeError,  # encrypted, or packed in a way that zipfile doesn't know
+    TypeError,  # these two from a header whose keys or whose type numpy can't sort out
+    IndexError,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
