@@ -22,6 +22,7 @@ GARMENTS = ["dress", "hat", "pants", "t-shirt"]
         ([{"op": "Rotate"}], "rotates by up to 90 degrees"),
         ([{"op": "Affine", "rotate": 45}], "rotates by up to 45 degrees"),
         ([{"op": "Affine", "rotate": [-40, 10]}], "rotates by up to 40 degrees"),
+        ([{"op": "Rotate", "p": "0.5", "limit": ["-40", "10"]}], "rotates by up to 40 degrees"),  # as texts
         ([{"op": "RandomRotate90"}], "rotates by up to 90 degrees"),
         ([{"op": "VerticalFlip"}], "list of ops flips vertically, "),
         ([{"op": "Flips", "horizontal": 0.0}], "list of ops flips vertically, "),
@@ -43,6 +44,7 @@ def test_a_policy_that_turns_digits_is_named(policy, said):
         [{"op": "Affine", "rotate": [-20, 20]}],
         [{"op": "Affine", "scale": [0.5, 2]}],
         [{"op": "HorizontalFlip", "p": 0.0}],
+        [{"op": "HorizontalFlip", "p": "0.0"}],
         [{"op": "RandAugment"}],
         [{"op": "Flips", "horizontal": 0.0, "vertical": 0.0}],
     ],

@@ -125,7 +125,26 @@ def test_bombs_take_at_most_ten_seconds_and_200_mib(tmp_path):
     assert set(found) == set(written)
     assert all(seconds < 10 and peak < 200 for seconds, peak, _ in found.values()), found
     used = {name for name, (*_, problem) in found.items() if problem == "None"}
-    assert used == {"pngtext", "profile", "exif"}  # whose pictures are small, and what is beside them isn't unpacked
+    # Whose pictures are small, and what is beside them isn't unpacked.
+    assert used == {"pngtext", "profile", "exif", "frames"}
+
+
+def test_a_damaged_frame_of_an_animated_png_does_not_end_the_process(tmp_path):
+    """Found by fuzzing: OpenCV 5.0.0 reads the frames after the first, and crashes where one has no such filter."""
+    picture, frame = (zlib.compress((bytes([filtering]) + bytes(4 * 4)) * 4) for filtering in (0, 9))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    animated = png(
+        png_header(4, 4, 8, 6),
+        b"acTL" + struct.pack(">II", 2, 0),
+        b"IDAT" + picture,
+        b"fcTL" + struct.pack(">IIIIIHHBB", 1, 4, 4, 0, 0, 0, 1, 0, 0),
+        b"fdAT" + struct.pack(">I", 2) + frame,
+        b"IEND",
+    )
+    (folder / "damaged.png").write_bytes(animated)
+    [(_, _, problem)] = measure(folder).values()
+    assert problem == "None"
 
 
 @pytest.mark.parametrize("name", with_parts(0))

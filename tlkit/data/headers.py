@@ -20,6 +20,8 @@ JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # neither a stuffed 
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
 JPEG_EXIF, JPEG_SCAN = 0xE1, 0xDA
 
+PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
+
 ORIENTATION = 0x0112
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_SAMPLES, TIFF_EXTRA_SAMPLES = 256, 257, 277, 338
 TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
@@ -153,6 +155,25 @@ def _png(data):
             orientation = _orientation(bytes(body))
         position += 12 + length
     return Header("PNG", width, height, complete=False)
+
+
+def still_png(data):
+    """Return a PNG without what animates it: the picture that a viewer without animation shows.
+
+    OpenCV (5.0) ends the process at a damaged frame, even if only the first is asked for.
+
+    Args:
+        data: The bytes of a PNG whose header `read_header` has read.
+    """
+    if not any(kind in data for kind in PNG_ANIMATION):
+        return data
+    kept, position, kind = [data[:8]], 8, b""
+    while kind != b"IEND" and position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind not in PNG_ANIMATION:
+            kept.append(data[position : position + 12 + length])
+        position += 12 + length
+    return b"".join(kept)
 
 
 def _webp(data):

@@ -109,7 +109,7 @@ def orientation_risk(policy, class_names):
 
 def _turns(ops):
     """Say in words how the ops turn an image, if they do."""
-    ops = [op for op in ops if op.get("p", 0.5) > 0]
+    ops = [op for op in ops if float(op.get("p", 0.5)) > 0]  # albumentations takes numbers as texts, too
     names, turns = {op["op"] for op in ops}, []
     if names & _MIRRORING or any(op["op"] == "Flips" and op.get("horizontal", 0.5) > 0 for op in ops):
         turns.append("flips horizontally")
@@ -133,7 +133,7 @@ def _degrees(op):
         return 0
     setting, default = _ROTATING[op["op"]]
     limit = op.get(setting, default)
-    return max(abs(bound) for bound in (limit if isinstance(limit, list | tuple) else [limit]))
+    return max(abs(float(bound)) for bound in (limit if isinstance(limit, list | tuple) else [limit]))
 
 
 def upends(policy):
