@@ -129,6 +129,20 @@ def test_bombs_take_at_most_ten_seconds_and_200_mib(tmp_path):
     assert used == {"pngtext", "profile", "exif", "frames"}
 
 
+def test_a_png_whose_end_is_not_empty_takes_no_memory(tmp_path):
+    """Found by fuzzing: OpenCV 5.0.0 makes room for what the end is said to hold, 4 GiB."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pixels = b"IDAT" + zlib.compress(bytes(13 * 4))
+    whole = png(png_header(4, 4), pixels)
+    end = b"\xfe\xf1\0\0IEND\xaeB`\x82"
+    (folder / "a.png").write_bytes(whole + end)
+    (folder / "b.png").write_bytes(png(png_header(4, 4)) + end)
+    found = measure(folder)
+    assert all(peak < 100 for _, peak, _ in found.values()), found
+    assert [problem for *_, problem in found.values()] == ["None", "damaged: the PNG data hold no pixels"]
+
+
 def test_a_damaged_frame_of_an_animated_png_does_not_end_the_process(tmp_path):
     """Found by fuzzing: OpenCV 5.0.0 reads the frames after the first, and crashes where one has no such filter."""
     picture, frame = (zlib.compress((bytes([filtering]) + bytes(4 * 4)) * 4) for filtering in (0, 9))

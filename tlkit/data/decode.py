@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from tlkit.data.files import LARGE_PIXELS, in_turn
-from tlkit.data.headers import DecodeError, read_header, still_png
+from tlkit.data.headers import DecodeError, plain_png, read_header
 from tlkit.data.perceptual import SIDE, perceptual_hash
 
 cv2.setNumThreads(0)  # images are decoded in parallel; threads inside one image would only fight with those
@@ -110,7 +110,7 @@ def _reduction(header, at_least):
 
 def _imdecode(data, header, flags):
     if header.format == "PNG":
-        data = still_png(data)
+        data = plain_png(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:

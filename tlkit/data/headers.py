@@ -21,6 +21,7 @@ JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame
 JPEG_EXIF, JPEG_SCAN = 0xE1, 0xDA
 
 PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 ORIENTATION = 0x0112
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_SAMPLES, TIFF_EXTRA_SAMPLES = 256, 257, 277, 338
@@ -138,14 +139,17 @@ def _png(data):
     width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR":
         raise DecodeError("damaged: the PNG data don't begin with their header")
-    alpha, orientation, position = color_type in (4, 6), None, 8
+    alpha, orientation, position, has_pixels = color_type in (4, 6), None, 8, False
     for _ in _parts("PNG"):
         if position + 12 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, position)
         body = memoryview(data)[position + 8 : position + 8 + length]
+        if kind == b"IEND" and not has_pixels:
+            raise DecodeError("damaged: the PNG data hold no pixels")
         if kind == b"IEND":
             return Header("PNG", width, height, alpha, orientation or 1)
+        has_pixels = has_pixels or kind == b"IDAT"
         if kind in (b"IHDR", b"IDAT") and position + 12 + length <= len(data):
             (crc,) = struct.unpack_from(">I", data, position + 8 + length)
             if zlib.crc32(body, zlib.crc32(kind)) != crc:
@@ -157,23 +161,23 @@ def _png(data):
     return Header("PNG", width, height, complete=False)
 
 
-def still_png(data):
-    """Return a PNG without what animates it: the picture that a viewer without animation shows.
+def plain_png(data):
+    """Return a PNG without what animates it and what comes after its end: the picture that every viewer shows.
 
-    OpenCV (5.0) ends the process at a damaged frame, even if only the first is asked for.
+    OpenCV (5.0) ends the process at a damaged frame, even if only the first is asked for, and takes up to 4 GiB for an
+    end that is said to hold something.
 
     Args:
         data: The bytes of a PNG whose header `read_header` has read.
     """
-    if not any(kind in data for kind in PNG_ANIMATION):
-        return data
-    kept, position, kind = [data[:8]], 8, b""
-    while kind != b"IEND" and position + 12 <= len(data):
+    kept, position = [data[:8]], 8
+    while True:
         length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"IEND":
+            return b"".join([*kept, PNG_END])
         if kind not in PNG_ANIMATION:
             kept.append(data[position : position + 12 + length])
         position += 12 + length
-    return b"".join(kept)
 
 
 def _webp(data):
