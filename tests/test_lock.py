@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tlkit.errors import RunError
+from tlkit.errors import RunError, WriteError
 from tlkit.lock import Lock
 
 HOLD = """
@@ -90,3 +90,8 @@ def test_nonsense_in_the_file_is_not_repeated(holder, tmp_path):
     (tmp_path / ".lock").write_bytes(b"\xff\x1b[31m evil")
     with pytest.raises(RunError, match="another process works on this run"):
         Lock(tmp_path / ".lock", "this run")
+
+
+def test_a_lock_whose_file_cannot_be_made_is_one_line(tmp_path):
+    with pytest.raises(WriteError, match=r"\.lock: can't be written: No such file or directory"):
+        Lock(tmp_path / "gone" / ".lock", "this run")

@@ -49,6 +49,7 @@ def test_overrides_win_over_settings():
         (["sed=1"], "unknown key `sed`. Did you mean 'seed'?"),
         (["stages.0.epoch=3"], "unknown key `stages.0.epoch`. Did you mean 'epochs'?"),
         (["stages.0.epochs=0"], "`stages.0.epochs`: input should be greater than or equal to 1. Received: 0"),
+        (['stages=["a"]', "stages.0.epochs=1"], "--set stages.0.epochs: `0` holds 'a' and has no keys inside it"),
         (["stages.7.epochs=1"], "--set stages.7.epochs: expected a position from 0 to 0. Received: '7'"),
         (["head.dropout=1.5"], "`head.dropout`: input should be less than 1. Received: 1.5"),
         (["data.fit=stretch"], "`data.fit`: must be 'crop', 'squash', 'letterbox' or 'auto'. Received: 'stretch'"),

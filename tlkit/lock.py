@@ -7,7 +7,7 @@ import time
 import weakref
 from pathlib import Path
 
-from tlkit.errors import RunError
+from tlkit.errors import RunError, WriteError
 
 FILE = ".lock"
 PAUSE = 0.05  # seconds between two attempts
@@ -26,6 +26,7 @@ class Lock:
 
     Raises:
         RunError: If another process holds it, in one line that names that process.
+        WriteError: If the file can't be made.
     """
 
     def __init__(self, path, what, patience=0.0):
@@ -42,7 +43,10 @@ class Lock:
 def _take(path):
     """Return the handle of the locked file, or None if another holds it."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise WriteError(path, error) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

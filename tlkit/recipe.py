@@ -130,9 +130,7 @@ def _set(values, key, value):
 
 
 def _step_into(table, part, key):
-    if isinstance(table, list):
-        return table[_position(table, part, key)]
-    inner = table.setdefault(part, {})
+    inner = table[_position(table, part, key)] if isinstance(table, list) else table.setdefault(part, {})
     if not isinstance(inner, dict | list):
         raise RecipeError(f"--set {key[:LONGEST]}: `{part[:LONGEST]}` holds {shown(inner)} and has no keys inside it.")
     return inner

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import albumentations
 import numpy as np
 import pytest
 
@@ -170,6 +171,18 @@ def test_a_policy_that_makes_no_sense_is_refused(policy, fragment):
     with pytest.raises(RecipeError, match=fragment) as caught:
         training_view(policy, 32)
     assert "\n" not in str(caught.value)
+
+
+def test_an_op_that_fails_on_an_image_is_named(image, monkeypatch):
+    """As albumentations' FancyPCA does, now and then, whose eigenvalues don't converge; it passes the check before."""
+    view = training_view([{"op": "HorizontalFlip", "p": 1.0}], 32)
+
+    def fail(*_, **__):
+        raise np.linalg.LinAlgError("Eigenvalues did not converge")
+
+    monkeypatch.setattr(albumentations.HorizontalFlip, "apply", fail)
+    with pytest.raises(RecipeError, match=r"`augment.0`: HorizontalFlip fails on an image: Eigenvalues did not"):
+        view(image, 0)
 
 
 def test_ops_of_albumentations_and_our_own_mix_in_any_order(image):

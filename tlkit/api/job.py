@@ -172,6 +172,7 @@ class Job:
 
     def _prepared(self, exists):
         """Return the job with its model, its folder made or found to be of the same engine, and its choices made."""
+        job = replace(self, resume_path=self.resume_path or self.path)
         model = self.make_model(self.recipe, self.data.tasks)
         changes, lock = dict(self.changes), self.lock
         if exists and (versions := changed_versions(self.path, _environment(self), self.allowed)):
@@ -185,9 +186,10 @@ class Job:
                 run_folder.remove(leftover)
         else:
             _make_folder(self.path, recipe, self.data, self.budget)
-            lock = Lock(self.path / LOCK_FILE, "this run")
+            with job.saying_how_to_go_on():
+                lock = Lock(self.path / LOCK_FILE, "this run")
         opened = {"model": model, "recipe": recipe, "plan": plan, "store": store, "changes": changes, "lock": lock}
-        return replace(self, **opened, resume_path=self.resume_path or self.path)
+        return replace(job, **opened)
 
     def close(self):
         """Let other processes have the run."""

@@ -146,7 +146,14 @@ def _make_part(position, op, image_size):
 
     def apply(image, seed):
         made.set_random_seed(seed)
-        return made(image=image)["image"]
+        try:
+            return made(image=image)["image"]
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever an op raises for a draw, or for an image, that it can't take
+            raise RecipeError(
+                f"`augment.{position}`: {op['op']} fails on an image: {_reason(error)}. Leave it out, or change it."
+            ) from None
 
     return apply
 
