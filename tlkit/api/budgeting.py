@@ -10,13 +10,12 @@ from tlkit.errors import RecipeError
 from tlkit.recipe import read_recipe
 from tlkit.search.budget import (
     MARGIN,
-    PROBE_IMAGE,
-    PROBE_OUTPUT,
     Way,
     Work,
     budget_for,
     choose,
     finishing_seconds,
+    fitting_seconds,
     format_duration,
     next_steps,
     ways,
@@ -94,7 +93,7 @@ def plan_run(job, budget):
     work = _work(job)
     speed = measure(job, work, budget.left)
     spent["measuring"] = budget.spent - sum(spent.values())
-    audit = _audit(job, budget, speed)
+    audit = _audit(job, budget, work, speed)
     spent["audit"] = budget.spent - sum(spent.values())
     ranking = None
     if budget.choose_backbone and _is_worth_ranking(job, budget, work, speed):
@@ -232,7 +231,7 @@ def _with_way(job, work, way):
     return recipe
 
 
-def _audit(job, budget, speed):
+def _audit(job, budget, work, speed):
     """Audit the data as far as time allows; return what it adds to `data.json`."""
     from tlkit.api.audit import audit
 
@@ -240,9 +239,8 @@ def _audit(job, budget, speed):
         job.listener.note("audit: none, since the images are arrays and not files")
         return {}
     looked_at = speed.at(BUILDABLE[DEFAULT_BACKBONE].image_size)
-    outputs = sum(task.num_outputs for task in job.data.tasks.values())
     facts = len(job.data) * AUDIT_READS * speed.read
-    probes = AUDIT_PROBES * len(job.data) * (PROBE_IMAGE + PROBE_OUTPUT * outputs)
+    probes = AUDIT_PROBES * len(job.data) * fitting_seconds(work)
     full = job.recipe.backbone.weights == "imagenet" and job.recipe.backbone.name == DEFAULT_BACKBONE
     full = full and facts + probes + speed.build + len(job.data) * looked_at.image <= AUDIT_SHARE * budget.seconds
     if not (full or facts <= QUICK_SHARE * budget.seconds):
@@ -298,8 +296,8 @@ def _usual(job, budget, work, speed):
     """Return the `Way` of the rules, at the net's own image size: what a slower net must leave time for."""
     stage = work.rule_stage(len(job.ends))
     epochs = stage.epochs if stage else 0
-    ways_there = (way for way in _ways(job, work, speed) if way.image_size == speed.image_size)
-    way = next(way for way in ways_there if way.epochs == epochs)
+    wanted = (epochs, speed.image_size)
+    way = next(way for way in _ways(job, work, speed) if (way.epochs, way.image_size) == wanted)
     return with_early_model(way, work, speed, budget.seconds, budget.spent)
 
 

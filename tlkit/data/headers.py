@@ -139,25 +139,21 @@ def _png(data):
     width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR":
         raise DecodeError("damaged: the PNG data don't begin with their header")
-    alpha, orientation, position, has_pixels = color_type in (4, 6), None, 8, False
-    for _ in _parts("PNG"):
-        if position + 12 > len(data):
-            break
-        length, kind = struct.unpack_from(">I4s", data, position)
-        body = memoryview(data)[position + 8 : position + 8 + length]
+    alpha, orientation, has_pixels = color_type in (4, 6), None, False
+    for kind, start, stop in _png_chunks(data):
+        body = memoryview(data)[start + 8 : stop - 4]
         if kind == b"IEND" and not has_pixels:
             raise DecodeError("damaged: the PNG data hold no pixels")
         if kind == b"IEND":
             return Header("PNG", width, height, alpha, orientation or 1)
         has_pixels = has_pixels or kind == b"IDAT"
-        if kind in (b"IHDR", b"IDAT") and position + 12 + length <= len(data):
-            (crc,) = struct.unpack_from(">I", data, position + 8 + length)
+        if kind in (b"IHDR", b"IDAT") and stop <= len(data):
+            (crc,) = struct.unpack_from(">I", data, stop - 4)
             if zlib.crc32(body, zlib.crc32(kind)) != crc:
                 raise DecodeError("damaged: the PNG data fail their checksum")
         alpha = alpha or kind == b"tRNS"
         if kind == b"eXIf" and not orientation:
             orientation = _orientation(bytes(body))
-        position += 12 + length
     return Header("PNG", width, height, complete=False)
 
 
@@ -170,14 +166,24 @@ def plain_png(data):
     Args:
         data: The bytes of a PNG whose header `read_header` has read.
     """
-    kept, position = [data[:8]], 8
-    while True:
-        length, kind = struct.unpack_from(">I4s", data, position)
+    kept = [data[:8]]
+    for kind, start, stop in _png_chunks(data):
         if kind == b"IEND":
-            return b"".join([*kept, PNG_END])
+            break
         if kind not in PNG_ANIMATION:
-            kept.append(data[position : position + 12 + length])
-        position += 12 + length
+            kept.append(data[start:stop])
+    return b"".join([*kept, PNG_END])
+
+
+def _png_chunks(data):
+    """Yield what each chunk is, where it starts, and where it should stop, maybe beyond the end of the file."""
+    start = 8
+    for _ in _parts("PNG"):
+        if start + 12 > len(data):
+            return
+        length, kind = struct.unpack_from(">I4s", data, start)
+        yield kind, start, start + 12 + length
+        start += 12 + length
 
 
 def _webp(data):

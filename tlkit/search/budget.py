@@ -162,19 +162,20 @@ def finishing_seconds(way, work, speed):
 def probe_seconds(way, work, speed):
     """Return what it takes from the building of the net to its probe."""
     speed = speed.at(way.image_size)
-    fitted = min(PROBE_IMAGES, way.views * work.train) * _fitting_seconds(work)
+    fitted = min(PROBE_IMAGES, way.views * work.train) * fitting_seconds(work)
     validated = work.val if work.kept else 2 * work.val  # for the penalty, and for the figures
     return speed.build + (way.views * work.train + validated) * speed.image + PROBE_SECONDS + fitted
 
 
-def _fitting_seconds(work):
+def fitting_seconds(work):
     """Return what an image adds to the fitting of a probe."""
     return PROBE_IMAGE + PROBE_OUTPUT * work.outputs
 
 
-def _early_image_seconds(work, speed):
-    """Return what an image adds to the early model: nothing of it is kept, so that validation images are read twice."""
-    return (1 + work.val / (work.train + work.val)) * speed.image + _fitting_seconds(work)
+def _early_seconds(images, work, speed):
+    """Return what the early model of so many images takes; none are kept, so that validation images are read twice."""
+    read_twice = work.val / (work.train + work.val)
+    return EARLY_SECONDS + images * ((1 + read_twice) * speed.image + fitting_seconds(work))
 
 
 def with_early_model(way, work, speed, budget, spent):
@@ -187,12 +188,13 @@ def with_early_model(way, work, speed, budget, spent):
         budget: All of it, in seconds.
         spent: Seconds that have gone by.
     """
-    probe, speed_there = probe_seconds(way, work, speed), speed.at(way.image_size)
+    probe, there = probe_seconds(way, work, speed), speed.at(way.image_size)
     if spent + probe <= FIRST_SHARE * budget:
         return way
-    an_image, allowed = _early_image_seconds(work, speed_there), min(EARLY_SHARE * budget, EARLY_MOST)
-    images = min(EARLY_IMAGES, work.train + work.val, int((allowed - EARLY_SECONDS) / an_image))
-    if images < LEAST_EARLY or 2 * (EARLY_SECONDS + images * an_image) > probe - speed.build:
+    an_image = _early_seconds(1, work, there) - EARLY_SECONDS
+    affordable = int((min(EARLY_SHARE * budget, EARLY_MOST) - EARLY_SECONDS) / an_image)
+    images = min(EARLY_IMAGES, work.train + work.val, affordable)
+    if images < LEAST_EARLY or 2 * _early_seconds(images, work, there) > probe - speed.build:
         return way
     early = replace(way, early=images)
     return replace(early, seconds=predict_seconds(early, work, speed))
@@ -208,7 +210,7 @@ def predict_seconds(way, work, speed):
     """
     total, speed = probe_seconds(way, work, speed) + finishing_seconds(way, work, speed), speed.at(way.image_size)
     if way.early:
-        total += EARLY_SECONDS + way.early * _early_image_seconds(work, speed)
+        total += _early_seconds(way.early, work, speed)
     if way.unfreeze is None:
         return total
     # Features that stay frozen come out of the passes above, if they are kept; where all blocks train there are none.

@@ -306,9 +306,7 @@ class Features:
         Yields:
             `Batch`.
         """
-        images, share = self._train, max(1, most // len(numbers))
-        if len(images) > share:
-            images = images[np.sort(epoch_order(len(images), self._seed, 0)[:share])]
+        images = self._some(self._train, max(1, most // len(numbers)))
         for number in numbers:
             make_view = partial(self._views.training, number)
             yield from self._in_order(images, self._kept_training(number), make_view)
@@ -323,11 +321,14 @@ class Features:
         share = count / (len(self._train) + len(self._val))
         other = copy(self)
         other._train, other._val = (
-            images[np.sort(epoch_order(len(images), self._seed, 0)[: max(1, int(share * len(images)))])]
-            for images in (self._train, self._val)
+            self._some(images, max(1, int(share * len(images)))) for images in (self._train, self._val)
         )
         other._store, other._kept = None, {}
         return other
+
+    def _some(self, images, count):
+        """Return so many of some images, or all of fewer, in order: always the same ones."""
+        return images[np.sort(epoch_order(len(images), self._seed, 0)[:count])]
 
     def validation(self):
         """Iterate over the validation images' `(features, labels)`, in order."""

@@ -369,7 +369,7 @@ class Training:
         if not is_best and not self.craft.average_best:
             return False
         with trainer.averaged():
-            values = values_of(self._models.tracked(state.stage, self._models.trained(state.stage)))
+            values = values_of(self._models.tracked(state.stage))
         if is_best:
             state.stage_best, state.stage_best_variables = row, values
             state.stage_best_figures = [self._contest.figures(figures)]
@@ -381,7 +381,7 @@ class Training:
 
     def _finish_stage(self, state, trainer, listener):
         """Let the stage's best contend with the best so far; go on from the winner, with a fresh optimizer."""
-        tracked = self._models.tracked(state.stage, self._models.trained(state.stage))
+        tracked = self._models.tracked(state.stage)
         best_epochs = BestEpochs(self.craft.average_best, state.kept_scores, state.kept)
         if (average := best_epochs.average()) is not None:
             with in_place(tracked, average):
@@ -429,7 +429,7 @@ class Training:
 
     def _take(self, state, trainer):
         """Take the state's tensors from the model, if they are numbers: that is what the training may go back to."""
-        variables = values_of(self._models.tracked(state.stage, self._models.trained(state.stage)))
+        variables = values_of(self._models.tracked(state.stage))
         done = state.epoch * self.steps_per_epoch + state.step
         refuse_no_numbers(variables, state, trainer.learning_rate_at(done - 1, state.drops) if done else None)
         state.variables, state.optimizer = variables, values_of(trainer.state_variables)

@@ -43,8 +43,14 @@ class StageModels:
             self._resized[size] = resized(self._model, size)
         return self._resized[size]
 
-    def tracked(self, number, model):
-        """Return the variables that stages 0 to `number` may have changed: those above the deepest cut among them."""
+    def tracked(self, number, model=None):
+        """Return the variables that stages 0 to `number` may have changed: those above the deepest cut among them.
+
+        Args:
+            number: The stage.
+            model: Whose variables: the one that ships, or, for None, the one that the stage trains.
+        """
+        model = self.trained(number) if model is None else model
         depth = max(self._depths[: number + 1], default=0)
         if (depth, id(model)) not in self._variables:
             _, suffix = cut(model, self._ends, depth, self._tasks)
