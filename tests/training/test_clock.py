@@ -112,7 +112,7 @@ def test_whatever_would_ship_can_be_had_at_any_moment_and_leaves_no_trace(tmp_pa
     """The model that is held after the last epoch is the one that ships; holding it changes nothing."""
     held = []
 
-    def hold(state):
+    def hold(state, at_once=False):
         training = trainings[-1]
         before = weights(training.model)
         with training.holding_best(state):
