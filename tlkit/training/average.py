@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tlkit.training.variables import in_place, values_of
+from tlkit.training.variables import in_place, number, values_of
 
 
 class MovingAverage:
@@ -33,9 +33,9 @@ class MovingAverage:
 
     def update(self, step):
         """Take the variables' values after a step of the stage, from 0."""
-        rest = 1.0 - min(self._decay, (1 + step) / (10 + step))
+        rest = number(1.0 - min(self._decay, (1 + step) / (10 + step)))
         for average, variable in zip(self.values, self._variables, strict=True):
-            average.assign(average + rest * (variable - average))
+            average.assign(average + (variable - average) * rest)
 
     def in_place(self):
         """Return a context in which the averages are in the variables."""

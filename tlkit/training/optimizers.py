@@ -2,6 +2,8 @@
 
 import keras
 
+from tlkit.training.variables import number
+
 MOMENTUM = 0.9
 
 
@@ -36,7 +38,7 @@ class BlockOptimizer(keras.optimizers.MultiOptimizer):
     def set_learning_rate(self, rate):
         """Set the head's learning rate, and each block's share of it."""
         for depth, optimizer in self._made:
-            optimizer.learning_rate = rate * self._factor**depth
+            optimizer.learning_rate = number(rate * self._factor**depth)
 
 
 def _make(stage, variables):

@@ -1,6 +1,9 @@
 """Curves for TensorBoard."""
 
 import keras
+import numpy as np
+
+from tlkit.training.variables import number
 
 
 class ScalarLog:
@@ -22,9 +25,9 @@ class ScalarLog:
 
         try:
             self._writer = self._writer or tf.summary.create_file_writer(self._folder)
-            with self._writer.as_default(step=step):
+            with self._writer.as_default(step=number(step, np.int64)):
                 for name, value in row.items():
-                    tf.summary.scalar(f"epoch/{name}", value)
+                    tf.summary.scalar(f"epoch/{name}", number(value))
             self._writer.flush()
         except (OSError, tf.errors.OpError) as error:
             self._gave_up = True

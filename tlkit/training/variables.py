@@ -17,6 +17,14 @@ def assign(variables, values):
         variable.assign(value)
 
 
+def number(value, dtype=np.float32):
+    """Return a number as an array `()`, to give to the engine what changes with every step.
+
+    TensorFlow keeps each Python number that it has made a tensor of, close to a KiB, as long as the process lasts.
+    """
+    return np.array(value, dtype)
+
+
 @contextlib.contextmanager
 def in_place(variables, values):
     """Let variables have other values for as long as the context lasts."""
