@@ -42,3 +42,13 @@ class Listener:
 
     def rate_tried(self, done, total):
         """Take how many of the steps of a learning-rate range test are done."""
+
+
+class EngineOnly(Listener):
+    """Tells another listener only that the engine is about to be loaded."""
+
+    def __init__(self, listener):
+        self._listener = listener
+
+    def engine_needed(self):
+        self._listener.engine_needed()

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,11 +10,24 @@ import pytest
 
 from tlkit import run as run_folder
 from tlkit.api import load_data
+from tlkit.errors import TlkitError
 from tlkit.experiments import depth, permuted_pixels, transfer_vs_scratch, translation
+from tlkit.experiments.digits import SIDE, balanced, read_digits, recipe
 from tlkit.experiments.history import error_by_epoch
 from tlkit.experiments.pictures import Pool, scratch_recipe
 from tlkit.experiments.study import Study, open_study, run_experiment
+from tlkit.progress import Listener
 from tlkit.recipe import check_recipe
+
+
+class Heard(Listener):
+    """Keeps the notes that it hears; a worker has a copy of its own."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 @pytest.fixture
@@ -83,6 +97,32 @@ def test_a_training_is_a_run_that_goes_on(pictures, tmp_path):
     assert (run.path / "model.keras").stat().st_mtime_ns == written
 
 
+def test_trainings_side_by_side(digits, tmp_path):
+    """Two workers do three trainings, one of them already done, and each is a run like any other."""
+    study = open_study("permuted-pixels", {"data": digits, "images": 60, "epochs": 1, "workers": 2}, tmp_path)
+    (images, labels), test = read_digits(digits)
+    chosen = balanced(labels, 60, 0)
+    source = ((images[chosen], labels[chosen]), test)
+    planned = {("lenet5", seed): (recipe("lenet5", SIDE, 1), source) for seed in range(3)}
+    study.trained("lenet5", 1, *planned["lenet5", 1])
+    heard = Heard()
+    runs = replace(study, listener=heard).all_trained(planned)
+    assert list(runs) == list(planned)
+    assert [run.path.name for run in runs.values()] == ["lenet5-0", "lenet5-1", "lenet5-2"]
+    assert all(run.complete for run in runs.values())
+    threads = [run_folder.read_json(run.path / run_folder.ENVIRONMENT)["threads"] for run in runs.values()]
+    assert threads[0] == threads[2] == max(1, run_folder.usable_cpus() // 2)
+    assert {line for line in heard.notes if "done" in line} == {"lenet5, seed 0: done", "lenet5, seed 2: done"}
+
+
+def test_what_ends_a_training_side_by_side_ends_the_experiment_in_one_line(digits, tmp_path):
+    study = open_study("permuted-pixels", {"data": digits, "images": 60, "epochs": 1, "workers": 2}, tmp_path)
+    planned = {("lenet5", seed): (recipe("lenet5", SIDE, 1), str(tmp_path / "gone.npz")) for seed in (0, 1)}
+    with pytest.raises(TlkitError, match=r"gone\.npz") as caught:
+        study.all_trained(planned)
+    assert "\n" not in str(caught.value)
+
+
 def test_permuting_pixels_is_the_same_for_all_images():
     images = np.arange(2 * 9).reshape(2, 3, 3)
     moved = permuted_pixels.permuted(images, np.arange(9)[::-1])
@@ -91,7 +131,7 @@ def test_permuting_pixels_is_the_same_for_all_images():
 
 
 def test_depth(pretended, pictures, tmp_path):
-    options = {"data": pictures, "seeds": 2, "images": 16, "epochs": 3}
+    options = {"data": pictures, "seeds": 2, "images": 16, "epochs": 3, "workers": 1}
     result = run_experiment("depth", options, out=tmp_path / "out")
     assert {(variant, seed) for variant, seed, _ in pretended} == {(net, seed) for net in depth.NETS for seed in (0, 1)}
     assert all(counts == {"train": 16, "val": 8} for _, _, counts in pretended)

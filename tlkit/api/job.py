@@ -404,4 +404,4 @@ class _Recorder:
         from tlkit.training.fit import HISTORY_COLUMNS
 
         columns = list(state.history[0]) if state.history else HISTORY_COLUMNS
-        run_folder.write_csv(self._path, columns, [[row[column] for column in columns] for row in state.history])
+        run_folder.write_csv(self._path, columns, ([row[column] for column in columns] for row in state.history))

@@ -19,7 +19,7 @@ from tlkit.api.resuming import VERSIONS
 from tlkit.data.index import fold_splits, subset, with_split
 from tlkit.data.tta import find_views
 from tlkit.errors import LostImageError, WriteError
-from tlkit.progress import Listener
+from tlkit.progress import EngineOnly, Listener
 from tlkit.recipe import check_recipe, set_keys
 from tlkit.search.trials import DONE, FAILED, PRUNED, Answer, is_hopeless
 
@@ -64,7 +64,7 @@ class Division(NamedTuple):
 
 def start_bench(base, source, cache_size, path, division, listener):
     """Return what makes trials in a worker: `Bench.make`."""
-    return Bench(with_memory(_make_job(base, source, _Quiet(listener), cache_size)), base, path, division).make
+    return Bench(with_memory(_make_job(base, source, EngineOnly(listener), cache_size)), base, path, division).make
 
 
 def with_memory(job):
@@ -73,16 +73,6 @@ def with_memory(job):
     from tlkit.training.store import MemoryStore
 
     return replace(job, memory=MemoryStore(memory_room()))
-
-
-class _Quiet(Listener):
-    """Tells another listener only that the engine is about to be loaded."""
-
-    def __init__(self, listener):
-        self._listener = listener
-
-    def engine_needed(self):
-        self._listener.engine_needed()
 
 
 class _OneBackbone:

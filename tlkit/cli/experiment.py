@@ -4,7 +4,7 @@ import json
 
 import click
 
-from tlkit.errors import Stopped
+from tlkit.errors import Stopped, Terminated
 from tlkit.experiments import EXPERIMENTS, find_experiment
 
 
@@ -22,9 +22,10 @@ class _Listing(click.Command):
 @click.option("--seeds", type=click.IntRange(2, 100), help="How often everything is repeated, at least twice.")
 @click.option("--images", type=click.IntRange(1), help="Training images; transfer-vs-scratch: at most, of each class.")
 @click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the training images.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Trainings at once, each with its share of the processors.")
 @click.option("--out", metavar="DIR", help="The folder. Default: runs/experiment-NAME.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: all that was measured.")
-def experiment(name, data, seeds, images, epochs, out, as_json):
+def experiment(name, data, seeds, images, epochs, workers, out, as_json):
     """Do the experiment NAME: a table, a chart and a verdict in a folder.
 
     Stopped or killed, it goes on where it was when it is started again with the same --out.
@@ -36,13 +37,13 @@ def experiment(name, data, seeds, images, epochs, out, as_json):
     from tlkit.cli.screen import Screen
     from tlkit.experiments.study import CHART, run_experiment
 
-    options = {"data": data, "seeds": seeds, "images": images, "epochs": epochs}
+    options = {"data": data, "seeds": seeds, "images": images, "epochs": epochs, "workers": workers}
     with Screen() as screen:
         try:
             result = run_experiment(name, options, out=out, listener=screen)
-        except Stopped as stopped:
+        except (KeyboardInterrupt, Terminated, Stopped) as interruption:
             where = f" --out {out}" if out else ""
-            raise Stopped(stopped.status - 128, f"tlkit experiment {name}{where}") from None
+            raise Stopped.after(interruption, f"tlkit experiment {name}{where}") from None
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

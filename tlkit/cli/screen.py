@@ -25,6 +25,9 @@ class Screen(Listener):
     def __exit__(self, *_):
         self._close()
 
+    def __reduce__(self):
+        return Screen, ()  # in a worker, that is; a bar stays where it is drawn
+
     def note(self, text):
         self._print(text)
 

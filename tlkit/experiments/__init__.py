@@ -18,7 +18,7 @@ class Experiment(NamedTuple):
         name: Its name; its module is `tlkit.experiments.<name>`, with underscores.
         line: What it shows, in one line.
         claim: What the lectures say, which it tests.
-        defaults: Dict of each option that it takes, `seeds`, `images` or `epochs`, to its default.
+        defaults: Dict of each option that it takes, `seeds`, `images`, `epochs` or `workers`, to its default.
         data: What `--data` must be; empty for an experiment without images.
     """
 
@@ -35,7 +35,7 @@ _TABLE = (
         "Plain and residual nets of 20 and 56 layers: the training error of the deeper plain net is the higher one.",
         "A deeper plain net has the higher training error, so it is not overfitting; shortcuts undo that "
         "(He et al. 2015, https://arxiv.org/abs/1512.03385, figure 6).",
-        {"seeds": 3, "images": 10_000, "epochs": 15},
+        {"seeds": 3, "images": 10_000, "epochs": 15, "workers": 2},
         CIFAR,
     ),
     Experiment(
@@ -43,7 +43,7 @@ _TABLE = (
         "Digits whose pixels are permuted: the dense net does not care, the convnet does.",
         "A dense net learns as well from permuted pixels as from images; a convolutional net lives on which pixels "
         "are neighbours.",
-        {"seeds": 3, "images": 10_000, "epochs": 5},
+        {"seeds": 3, "images": 10_000, "epochs": 5, "workers": 1},
         MNIST,
     ),
     Experiment(
@@ -57,7 +57,7 @@ _TABLE = (
         "transfer-vs-scratch",
         "Accuracy against the number of images per class: a pretrained net's features, and a net from scratch.",
         "With few images, features of a pretrained net beat a net that is trained from scratch; the fewer, the more.",
-        {"seeds": 3, "images": 300, "epochs": 30},
+        {"seeds": 3, "images": 300, "epochs": 30, "workers": 1},
         CIFAR,
     ),
     Experiment(

@@ -98,10 +98,30 @@ class Study:
         from tlkit.api import finetune_recipe
 
         recipe = check_recipe(values | {"seed": seed}, where=variant)
-        out = self.path / "runs" / f"{variant}-{seed}"
+        out = self._run_path(variant, seed)
         out.parent.mkdir(exist_ok=True)
         self.listener.note(f"{variant}, seed {seed}")
         return finetune_recipe(recipe, source, out=out, resume=True, listener=self.listener)
+
+    def all_trained(self, planned):
+        """Return the completed runs of several recipes, `workers` of them trained at once.
+
+        Args:
+            planned: Dict of `(variant, seed)` to `(values, source)`, as for `trained`; those that take long come first.
+
+        Returns:
+            Dict of `(variant, seed)` to `tlkit.delivery.predict.Run`, in the same order.
+        """
+        trainings = [(*which, *what) for which, what in planned.items()]
+        left = [training for training in trainings if not run_folder.is_complete(self._run_path(*training[:2]))]
+        if left and self.settings["workers"] > 1:
+            from tlkit.experiments.side_by_side import train_side_by_side
+
+            train_side_by_side(self, left, self.settings["workers"])
+        return {training[:2]: self.trained(*training) for training in trainings}
+
+    def _run_path(self, variant, seed):
+        return self.path / "runs" / f"{variant}-{seed}"
 
 
 def run_experiment(name, options=None, *, out=None, listener=None):
@@ -109,7 +129,7 @@ def run_experiment(name, options=None, *, out=None, listener=None):
 
     Args:
         name: One of `tlkit experiment`.
-        options: Dict of `data`, `seeds`, `images`, `epochs`, as far as it takes them; None is not given.
+        options: Dict of `data`, `seeds`, `images`, `epochs`, `workers`, as far as it takes them; None is not given.
         out: Its folder; by default `runs/experiment-NAME`.
         listener: `Listener` for progress and notes.
 

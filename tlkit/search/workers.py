@@ -106,7 +106,7 @@ class _Pool:
             worker.process.join()
             self._workers.remove(worker)
         if isinstance(answer, str):
-            raise TlkitError(f"tune: a worker gave up: {answer}")
+            raise TlkitError(f"a worker gave up: {answer}")
         return answer
 
     def stop(self):
