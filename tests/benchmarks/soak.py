@@ -1,11 +1,12 @@
 """What a long training leaves behind in its process: memory and open files, epoch by epoch.
 
-Run:     python tests/benchmarks/soak.py [--epochs 5000] [--checkpoint-seconds 1] [--every 25]
+Run:     python tests/benchmarks/soak.py [--epochs 5000] [--checkpoint-seconds 1] [--every 25] [--last-row-only]
 
 A run of LeNet-5 on a hundred small pictures, 10 steps an epoch, with all that a run does: it validates and records each
 epoch, keeps its best model on disk, and writes checkpoints. RssAnon and the number of open files are read every few
 epochs; the slope is that of the least squares over the second half, with its standard error. The history itself, which
-the process holds, takes about a KiB an epoch.
+the process holds and each checkpoint holds again, takes a KiB or two an epoch; `--last-row-only` forgets it, and then
+`history.csv` and the curves stay at one epoch.
 """
 
 import os
@@ -37,6 +38,20 @@ class Watch(Listener):
             click.echo(f"epoch {self.epochs[-1]}: {self.anonymous[-1]} KiB, {self.files[-1]} files, {seconds:.0f} s")
 
 
+def forget_history():
+    """Let a training keep the last row of its history only."""
+    from tlkit.training.fit import Training
+
+    finish = Training._finish_epoch
+
+    def finish_and_forget(self, trainer, state, *rest):
+        done = finish(self, trainer, state, *rest)
+        del state.history[:-1]
+        return done
+
+    Training._finish_epoch = finish_and_forget
+
+
 def anonymous_kib():
     """Return the KiB of memory that no file backs."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -57,7 +72,8 @@ def slope(epochs, values):
 @click.option("--epochs", default=5000)
 @click.option("--checkpoint-seconds", default=1.0)
 @click.option("--every", default=25)
-def main(epochs, checkpoint_seconds, every):
+@click.option("--last-row-only", is_flag=True, help="Forget the rows of the history but for the last one.")
+def main(epochs, checkpoint_seconds, every, last_row_only):
     """Train and watch."""
     import tlkit
     from tlkit.api import finetune_recipe
@@ -77,6 +93,8 @@ def main(epochs, checkpoint_seconds, every):
         "stages": [{"unfreeze": "all", "epochs": epochs, "learning_rate": 1e-3}],
     }
     watch = Watch(every)
+    if last_row_only:
+        forget_history()
     with tempfile.TemporaryDirectory() as folder:
         source = (images.astype(np.uint8), labels)
         run = finetune_recipe(read_recipe("default", (), settings), source, out=Path(folder) / "run", listener=watch)

@@ -12,4 +12,3 @@ def test_a_worker_gets_a_screen_while_a_bar_is_open(monkeypatch):
         shown.images_predicted(1, 3, "test")
         assert shown._bar is not None
         assert pickle.loads(pickle.dumps(shown))._bar is None
-        shown.note("goes on")

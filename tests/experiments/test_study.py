@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tlkit import run as run_folder
-from tlkit.errors import RunError, TlkitError
+from tlkit.errors import RunError, Stopped, TlkitError
 from tlkit.experiments import initialization
 from tlkit.experiments.digits import balanced, shifted
 from tlkit.experiments.intervals import judged, spread
@@ -70,7 +70,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_figures(few_layers, tmp_path, 
 
     with monkeypatch.context() as patched:
         patched.setattr(initialization, "measure_net", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped, match=f"To go on: tlkit experiment initialization --out {tmp_path / 'part'}"):
             run_experiment("initialization", {"seeds": 2}, out=tmp_path / "part")
     assert not (tmp_path / "part" / "experiment.json").exists()
     few_layers.clear()

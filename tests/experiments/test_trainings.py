@@ -1,33 +1,26 @@
 """The experiments that train, with tiny settings: what they write, and that they go on where they were."""
 
 import io
+import signal
+import subprocess
+import sys
 import tarfile
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from workers import DoomedStudy, Heard
 
 from tlkit import run as run_folder
 from tlkit.api import load_data
 from tlkit.errors import TlkitError
-from tlkit.experiments import depth, permuted_pixels, transfer_vs_scratch, translation
-from tlkit.experiments.digits import SIDE, balanced, read_digits, recipe
+from tlkit.experiments import depth, permuted_pixels, side_by_side, transfer_vs_scratch, translation
 from tlkit.experiments.history import error_by_epoch
 from tlkit.experiments.pictures import Pool, scratch_recipe
+from tlkit.experiments.side_by_side import train_side_by_side
 from tlkit.experiments.study import Study, open_study, run_experiment
-from tlkit.progress import Listener
 from tlkit.recipe import check_recipe
-
-
-class Heard(Listener):
-    """Keeps the notes that it hears; a worker has a copy of its own."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
+from tlkit.training import repeatable
 
 
 @pytest.fixture
@@ -97,30 +90,71 @@ def test_a_training_is_a_run_that_goes_on(pictures, tmp_path):
     assert (run.path / "model.keras").stat().st_mtime_ns == written
 
 
-def test_trainings_side_by_side(digits, tmp_path):
-    """Two workers do three trainings, one of them already done, and each is a run like any other."""
-    study = open_study("permuted-pixels", {"data": digits, "images": 60, "epochs": 1, "workers": 2}, tmp_path)
-    (images, labels), test = read_digits(digits)
-    chosen = balanced(labels, 60, 0)
-    source = ((images[chosen], labels[chosen]), test)
-    planned = {("lenet5", seed): (recipe("lenet5", SIDE, 1), source) for seed in range(3)}
-    study.trained("lenet5", 1, *planned["lenet5", 1])
-    heard = Heard()
-    runs = replace(study, listener=heard).all_trained(planned)
-    assert list(runs) == list(planned)
-    assert [run.path.name for run in runs.values()] == ["lenet5-0", "lenet5-1", "lenet5-2"]
-    assert all(run.complete for run in runs.values())
-    threads = [run_folder.read_json(run.path / run_folder.ENVIRONMENT)["threads"] for run in runs.values()]
-    assert threads[0] == threads[2] == max(1, run_folder.usable_cpus() // 2)
-    assert {line for line in heard.notes if "done" in line} == {"lenet5, seed 0: done", "lenet5, seed 2: done"}
+@pytest.mark.slow
+def test_trainings_side_by_side_are_stopped_and_go_on(pictures, tmp_path):
+    """Two workers train; asked to stop, they save, and fewer workers go on to ordinary runs."""
+    command = [sys.executable, "-m", "tlkit", "experiment", "depth", "--out", str(tmp_path / "out")]
+    settings = ["--data", str(pictures), "--images", "16", "--epochs", "40", "--seeds", "2"]
+    process = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True)
+    heard = [next(line for line in process.stderr if "epoch  3" in line)]
+    process.send_signal(signal.SIGTERM)
+    heard += process.stderr.read().splitlines()
+    assert process.wait(120) == 143
+    assert heard[0].startswith("plain56_cifar, seed ")
+    assert heard[-1] == f"SIGTERM: stopped and saved. To go on: tlkit experiment depth --out {tmp_path / 'out'}"
+    begun = [path.name for path in (tmp_path / "out" / "runs").iterdir()]
+    assert sorted(begun) == ["plain56_cifar-0", "plain56_cifar-1"]
+    again = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, check=True)
+    assert again.stderr.count("stage 0: resumed at step") == 2
+    assert {path.name for path in (tmp_path / "out" / "runs").iterdir() if run_folder.is_complete(path)} == {
+        f"{net}-{seed}" for net in depth.NETS for seed in (0, 1)
+    }
 
 
-def test_what_ends_a_training_side_by_side_ends_the_experiment_in_one_line(digits, tmp_path):
-    study = open_study("permuted-pixels", {"data": digits, "images": 60, "epochs": 1, "workers": 2}, tmp_path)
-    planned = {("lenet5", seed): (recipe("lenet5", SIDE, 1), str(tmp_path / "gone.npz")) for seed in (0, 1)}
-    with pytest.raises(TlkitError, match=r"gone\.npz") as caught:
-        study.all_trained(planned)
-    assert "\n" not in str(caught.value)
+@pytest.fixture
+def doomed(pictures, tmp_path):
+    """A study of two workers whose trainings do what they are told."""
+    study = open_study("depth", {"data": pictures, "images": 16, "epochs": 1}, tmp_path)
+    (tmp_path / "runs").mkdir()
+    return DoomedStudy(study.experiment, study.settings, study.path, Heard(tmp_path / "heard"))
+
+
+def test_workers_share_trainings_and_a_dead_ones_is_done_again(doomed):
+    trainings = [("net", seed, "dies at first" if seed == 1 else "", None) for seed in range(3)]
+    train_side_by_side(doomed, trainings, workers=2, threads=3)
+    attempts = [(doomed.path / "runs" / f"net-{seed}.attempts").read_text().split() for seed in range(3)]
+    assert [len(of_seed) for of_seed in attempts] == [2, 4, 2]
+    assert {threads for of_seed in attempts for threads in of_seed[1::2]} == {"3"}
+    assert sorted((doomed.path / "heard").read_text().splitlines()) == [f"net, seed {n}: trained" for n in range(3)]
+
+
+def test_what_ends_a_training_ends_the_experiment_in_one_line(doomed):
+    with pytest.raises(TlkitError, match=r"^net, seed 7: the images are gone$"):
+        train_side_by_side(doomed, [("net", 7, "fails", None)], workers=1, threads=1)
+
+
+def test_a_bug_in_a_worker_is_seen_once_and_with_its_trace(doomed):
+    with pytest.raises(RuntimeError, match=r"(?s)net, seed 7: a worker met with a bug:.*ZeroDivisionError"):
+        train_side_by_side(doomed, [("net", 7, "has a bug", None)], workers=1, threads=1)
+    assert len((doomed.path / "runs" / "net-7.attempts").read_text().splitlines()) == 1
+
+
+def test_runs_of_all_recipes_come_in_order_whoever_trains_them(doomed, monkeypatch):
+    """Complete ones are checked here; no worker is asked for a graphics processor, or for nothing."""
+    asked = []
+    monkeypatch.setattr(side_by_side, "train_side_by_side", lambda *arguments: asked.append(arguments[1:]))
+    monkeypatch.setattr("tlkit.api.load_run", lambda path: path.name)
+    monkeypatch.setattr(DoomedStudy, "trained", lambda self, variant, seed, *_: f"here {variant}-{seed}")
+    monkeypatch.setattr(run_folder, "is_complete", lambda path: path.name == "b-0")
+    monkeypatch.setattr(repeatable, "describe_device", lambda: ("CPU", 7))
+    planned = {(name, 0): ({}, name) for name in "abc"}
+    assert [run for _, run in doomed.all_trained(planned)] == ["a-0", "here b-0", "c-0"]
+    assert asked == [([("a", 0, {}, "a"), ("c", 0, {}, "c")], 2, 3)]
+    monkeypatch.setattr(repeatable, "describe_device", lambda: ("1 x H200", 7))
+    assert [run for _, run in doomed.all_trained(planned)] == ["here a-0", "here b-0", "here c-0"]
+    monkeypatch.setattr(run_folder, "is_complete", lambda path: True)
+    assert [run for _, run in doomed.all_trained(planned)] == ["here a-0", "here b-0", "here c-0"]
+    assert len(asked) == 1
 
 
 def test_permuting_pixels_is_the_same_for_all_images():

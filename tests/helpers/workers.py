@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 from tlkit.errors import Stopped, TlkitError
+from tlkit.experiments.study import Study
+from tlkit.progress import Listener
 from tlkit.search.trials import Answer
 
 
@@ -40,3 +42,30 @@ def start_and_be_stopped(_):
         raise Stopped(signal.SIGTERM, "tlkit tune --resume")
 
     return make
+
+
+class Heard(Listener):
+    """Writes the notes that it hears into a file, whichever process hears them."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def note(self, text):
+        with open(self._file, "a") as file:  # noqa: PTH123
+            file.write(f"{text}\n")
+
+
+class DoomedStudy(Study):
+    """A study whose trainings do nothing but what their values say: die at first, fail, or have a bug."""
+
+    def trained(self, variant, seed, values, source):
+        attempts = self.path / "runs" / f"{variant}-{seed}.attempts"
+        with attempts.open("a") as file:
+            file.write(f"{os.getpid()} {os.environ.get('TF_NUM_INTRAOP_THREADS')}\n")
+        if values == "dies at first" and len(attempts.read_text().splitlines()) == 1:
+            os._exit(9)
+        if values == "fails":
+            raise TlkitError("the images are gone")
+        if values == "has a bug":
+            raise ZeroDivisionError("by zero")
+        self.listener.note("trained")

@@ -16,14 +16,16 @@ from tlkit.training.tensorboard import ScalarLog
 WARM_UP, COUNTED = 200, 3000
 
 
-def objects_left(call, seed=0):
+RANDOM = np.random.default_rng()  # no number comes twice: what the engine keeps it keeps once
+
+
+def objects_left(call):
     """Return how many of Python's objects there are more after many calls with a place and a number new each time."""
-    random = np.random.default_rng(seed)
     for place in range(WARM_UP + COUNTED):
         if place == WARM_UP:
             gc.collect()
             before = sys.getallocatedblocks()
-        call(place, random.random())
+        call(place, RANDOM.random())
     gc.collect()
     return sys.getallocatedblocks() - before
 
@@ -38,8 +40,8 @@ def learning_rate(_):
 
 
 def moving_average(_):
-    average = MovingAverage([keras.Variable(np.zeros((2, 2)))], 0.999999)
-    return lambda place, _: average.update(place)
+    average, start = MovingAverage([keras.Variable(np.zeros((2, 2)))], 1 - 1e-12), int(RANDOM.integers(10**5))
+    return lambda place, _: average.update(start + place)
 
 
 def curves(folder):
@@ -57,4 +59,4 @@ def test_the_count_sees_what_the_engine_keeps():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only TensorFlow keeps them")
     variable = keras.Variable(0.0)
-    assert objects_left(lambda _, value: variable.assign(value), seed=1) >= COUNTED
+    assert objects_left(lambda _, value: variable.assign(value)) > COUNTED / 2

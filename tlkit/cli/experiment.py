@@ -4,7 +4,6 @@ import json
 
 import click
 
-from tlkit.errors import Stopped, Terminated
 from tlkit.experiments import EXPERIMENTS, find_experiment
 
 
@@ -39,11 +38,7 @@ def experiment(name, data, seeds, images, epochs, workers, out, as_json):
 
     options = {"data": data, "seeds": seeds, "images": images, "epochs": epochs, "workers": workers}
     with Screen() as screen:
-        try:
-            result = run_experiment(name, options, out=out, listener=screen)
-        except (KeyboardInterrupt, Terminated, Stopped) as interruption:
-            where = f" --out {out}" if out else ""
-            raise Stopped.after(interruption, f"tlkit experiment {name}{where}") from None
+        result = run_experiment(name, options, out=out, listener=screen)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

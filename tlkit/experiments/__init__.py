@@ -43,7 +43,7 @@ _TABLE = (
         "Digits whose pixels are permuted: the dense net does not care, the convnet does.",
         "A dense net learns as well from permuted pixels as from images; a convolutional net lives on which pixels "
         "are neighbours.",
-        {"seeds": 3, "images": 10_000, "epochs": 5, "workers": 1},
+        {"seeds": 3, "images": 10_000, "epochs": 5},
         MNIST,
     ),
     Experiment(

@@ -38,7 +38,7 @@ def measure(study):
         for net in deepest_first
         for seed in study.seeds
     }
-    for (net, _), run in study.all_trained(planned).items():
+    for (net, _), run in study.all_trained(planned):
         found[net]["training"].append(error_by_epoch(run))
         found[net]["held_out"].append(error_by_epoch(run, "val_accuracy"))
     rows = [_row(net, of_net) for net, of_net in found.items()]

@@ -25,7 +25,6 @@ def measure(study):
     """Train both nets on both kinds of images with every seed; return the `Outcome`."""
     (images, labels), (test_images, test_labels) = read_digits(study.settings["data"])
     found = {name: {"normal": [], "permuted": []} for name in NETS}
-    planned, places = {}, []
     for seed in study.seeds:
         chosen = balanced(labels, study.settings["images"], seed)
         order = np.random.default_rng(seed).permutation(SIDE * SIDE)
@@ -36,10 +35,7 @@ def measure(study):
             source = ((train, labels[chosen]), (test, test_labels))
             for name, net in NETS.items():
                 values = recipe(net, SIDE, study.settings["epochs"])
-                planned[f"{net}-{pixels}", seed] = values, source
-                places.append(found[name][pixels])
-    for place, run in zip(places, study.all_trained(planned).values(), strict=True):
-        place.append(100 * run.accuracy)
+                found[name][pixels].append(100 * study.trained(f"{net}-{pixels}", seed, values, source).accuracy)
     rows = []
     for name, of_net in found.items():
         for pixels, values in of_net.items():

@@ -10,6 +10,7 @@
 Whoever is killed and started again finds what was measured, and goes on with the trainings where they stopped.
 """
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tlkit import run as run_folder
-from tlkit.errors import RunError, TlkitError
+from tlkit.errors import RunError, Stopped, Terminated, TlkitError
 from tlkit.experiments import find_experiment
 from tlkit.experiments.pictures import LAYING_OUT
 from tlkit.progress import Listener
@@ -101,24 +102,42 @@ class Study:
         out = self._run_path(variant, seed)
         out.parent.mkdir(exist_ok=True)
         self.listener.note(f"{variant}, seed {seed}")
-        return finetune_recipe(recipe, source, out=out, resume=True, listener=self.listener)
+        # Another number of workers has another number of threads, which the versions include.
+        return finetune_recipe(
+            recipe, source, out=out, resume=True, allow_changed=("versions",), listener=self.listener
+        )
 
     def all_trained(self, planned):
-        """Return the completed runs of several recipes, `workers` of them trained at once.
+        """Train several recipes, `workers` of them at once where a processor computes.
 
         Args:
             planned: Dict of `(variant, seed)` to `(values, source)`, as for `trained`; those that take long come first.
 
-        Returns:
-            Dict of `(variant, seed)` to `tlkit.delivery.predict.Run`, in the same order.
+        Yields:
+            `((variant, seed), run)` of each, in that order.
         """
-        trainings = [(*which, *what) for which, what in planned.items()]
-        left = [training for training in trainings if not run_folder.is_complete(self._run_path(*training[:2]))]
-        if left and self.settings["workers"] > 1:
+        from tlkit.api import load_run
+
+        workers = min(self.settings["workers"], len(planned))
+        left = [which for which in planned if not run_folder.is_complete(self._run_path(*which))]
+        beside = []
+        if left and workers > 1 and (threads := self._threads(workers)):
             from tlkit.experiments.side_by_side import train_side_by_side
 
-            train_side_by_side(self, left, self.settings["workers"])
-        return {training[:2]: self.trained(*training) for training in trainings}
+            beside, trainings = left, [(*which, *planned[which]) for which in left]
+            train_side_by_side(self, trainings, min(workers, len(left)), threads)
+        for which, what in planned.items():
+            yield which, load_run(self._run_path(*which)) if which in beside else self.trained(*which, *what)
+
+    def _threads(self, workers):
+        """Return how many threads each of some workers has; none where they would share a graphics processor."""
+        from tlkit.training.repeatable import describe_device
+
+        device, threads = describe_device()
+        if device == "CPU":
+            return max(1, threads // workers)
+        self.listener.note(f"one training at a time: they would share {device}")
+        return 0
 
     def _run_path(self, variant, seed):
         return self.path / "runs" / f"{variant}-{seed}"
@@ -131,12 +150,15 @@ def run_experiment(name, options=None, *, out=None, listener=None):
         name: One of `tlkit experiment`.
         options: Dict of `data`, `seeds`, `images`, `epochs`, `workers`, as far as it takes them; None is not given.
         out: Its folder; by default `runs/experiment-NAME`.
-        listener: `Listener` for progress and notes.
+        listener: `Listener` for progress and notes; workers have a copy of it.
 
     Returns:
         Dict as in `experiment.json`, and `path`.
 
+    With several `workers`, as `depth` has by default, a script that calls this needs `if __name__ == "__main__":`.
+
     Raises:
+        Stopped: If a signal asked for it; all that was done is saved.
         TlkitError: In one line, for whatever the user can mend.
     """
     listener = listener or Listener()
@@ -151,7 +173,10 @@ def run_experiment(name, options=None, *, out=None, listener=None):
     _clear_leftovers(study.path)
     run_folder.write_json(study.path / SETTINGS, {"experiment": name, "settings": study.settings})
     listener.engine_needed()
-    outcome = module.measure(study)
+    try:
+        outcome = module.measure(study)
+    except (KeyboardInterrupt, Terminated, Stopped) as interruption:
+        raise Stopped.after(interruption, f"tlkit experiment {name} --out {shlex.quote(str(study.path))}") from None
     return _write(study, outcome) | {"path": str(study.path)}
 
 
@@ -193,7 +218,8 @@ def _recorded(path, name, given):
     if begun["experiment"] != name:
         raise RunError(f"--out {path}: holds the experiment {begun['experiment']}. Choose another folder.")
     recorded = begun["settings"]
-    differing = [f"--{option} {recorded.get(option)}" for option in given if given[option] != recorded.get(option)]
+    deciding = [option for option in given if option != "workers"]
+    differing = [f"--{option} {recorded.get(option)}" for option in deciding if given[option] != recorded.get(option)]
     if differing:
         raise RunError(
             f"--out {path}: holds this experiment with {', '.join(differing)}. Leave the options out to go on with it, "

@@ -40,15 +40,15 @@ def measure(study):
     }
     counts = list(dict.fromkeys(count for count, _ in train))
     found = {kind: {str(count): [] for count in counts} for kind in recipes}
-    planned, places = {}, []
+    planned, place_of = {}, {}
     for (count, seed), names in train.items():
         source = folder / f"images-{count}-{seed}.csv"
         write_list(source, {"train": names, "test": test})
         for kind, values in recipes.items():
             planned[f"{kind}-{count}", seed] = values, source
-            places.append(found[kind][str(count)])
-    for place, run in zip(places, study.all_trained(planned).values(), strict=True):
-        place.append(100 * run.accuracy)
+            place_of[f"{kind}-{count}", seed] = found[kind][str(count)]
+    for which, run in study.all_trained(planned):
+        place_of[which].append(100 * run.accuracy)
     rows = [_row(count, found) for count in counts]
     figures = {"test_accuracy_percent": found}
     return Outcome(HEADER, rows, figures, _verdict(study, counts, found), lambda f: _draw(f, counts, found), (7.5, 5))

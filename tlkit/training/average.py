@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tlkit.training.variables import in_place, number, values_of
+from tlkit.training.variables import as_scalar, in_place, values_of
 
 
 class MovingAverage:
@@ -33,7 +33,7 @@ class MovingAverage:
 
     def update(self, step):
         """Take the variables' values after a step of the stage, from 0."""
-        rest = number(1.0 - min(self._decay, (1 + step) / (10 + step)))
+        rest = as_scalar(1.0 - min(self._decay, (1 + step) / (10 + step)))
         for average, variable in zip(self.values, self._variables, strict=True):
             average.assign(average + (variable - average) * rest)
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from tlkit.training.variables import number
+from tlkit.training.variables import as_scalar
 
 MOMENTUM = 0.9
 
@@ -38,7 +38,7 @@ class BlockOptimizer(keras.optimizers.MultiOptimizer):
     def set_learning_rate(self, rate):
         """Set the head's learning rate, and each block's share of it."""
         for depth, optimizer in self._made:
-            optimizer.learning_rate = number(rate * self._factor**depth)
+            optimizer.learning_rate = as_scalar(rate * self._factor**depth)
 
 
 def _make(stage, variables):

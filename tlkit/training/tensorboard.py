@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tlkit.training.variables import number
+from tlkit.training.variables import as_scalar
 
 
 class ScalarLog:
@@ -25,9 +25,9 @@ class ScalarLog:
 
         try:
             self._writer = self._writer or tf.summary.create_file_writer(self._folder)
-            with self._writer.as_default(step=number(step, np.int64)):
+            with self._writer.as_default(step=as_scalar(step, np.int64)):
                 for name, value in row.items():
-                    tf.summary.scalar(f"epoch/{name}", number(value))
+                    tf.summary.scalar(f"epoch/{name}", as_scalar(value))
             self._writer.flush()
         except (OSError, tf.errors.OpError) as error:
             self._gave_up = True

@@ -17,10 +17,11 @@ def assign(variables, values):
         variable.assign(value)
 
 
-def number(value, dtype=np.float32):
-    """Return a number as an array `()`, to give to the engine what changes with every step.
+def as_scalar(value, dtype=np.float32):
+    """Return a number as an array `()`: so the engine gets what changes from step to step.
 
-    TensorFlow keeps each Python number that it has made a tensor of, close to a KiB, as long as the process lasts.
+    TensorFlow keeps each Python number that it has made a tensor of, close to a KiB, for as long as the process lasts,
+    and `numpy.float64` is one to it.
     """
     return np.array(value, dtype)
 
