@@ -14,8 +14,6 @@ from tlkit.training.rules import resolve_stage
 from tlkit.training.tensorboard import ScalarLog
 
 WARM_UP, COUNTED = 200, 3000
-
-
 RANDOM = np.random.default_rng()  # no number comes twice: what the engine keeps it keeps once
 
 

@@ -97,15 +97,15 @@ class Study:
             `tlkit.delivery.predict.Run`.
         """
         from tlkit.api import finetune_recipe
+        from tlkit.api.resuming import VERSIONS
 
         recipe = check_recipe(values | {"seed": seed}, where=variant)
         out = self._run_path(variant, seed)
         out.parent.mkdir(exist_ok=True)
         self.listener.note(f"{variant}, seed {seed}")
         # Another number of workers has another number of threads, which the versions include.
-        return finetune_recipe(
-            recipe, source, out=out, resume=True, allow_changed=("versions",), listener=self.listener
-        )
+        allowed = (VERSIONS,) if "workers" in self.settings else ()
+        return finetune_recipe(recipe, source, out=out, resume=True, allow_changed=allowed, listener=self.listener)
 
     def all_trained(self, planned):
         """Train several recipes, `workers` of them at once where a processor computes.
