@@ -24,7 +24,7 @@ def load():
         images.append(home / f"{number}.png")
         Image.linear_gradient("L").resize((9, 9)).rotate(23 * number).save(images[-1])
     contents = [*(path.read_bytes() for path in images), b"", b"GIF89a", b"no image"]
-    root = home / "data"
+    root = home.resolve() / "data"
 
     def run(data):
         shutil.rmtree(root, ignore_errors=True)
@@ -41,10 +41,13 @@ def make(root, step, contents):
     """Add to the tree what four bytes say: what it is, and where."""
     kind, *where = step
     place = root.joinpath(*(NAMES[byte % len(NAMES)] for byte in where if byte < 224))
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # the latter for links in circles
+        if not place.parent.resolve().is_relative_to(root):  # a link leads out: nothing is written there
+            return
         place.parent.mkdir(parents=True, exist_ok=True)
         if kind < 160:
-            place.write_bytes(contents[kind % len(contents)])
+            with place.open("xb") as file:  # writing into a pipe would wait for its reader
+                file.write(contents[kind % len(contents)])
         elif kind < 192:
             place.symlink_to(root / NAMES[kind % len(NAMES)])
         elif kind < 208:
