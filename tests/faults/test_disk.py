@@ -17,18 +17,30 @@ from tlkit.errors import RunError, WriteError
 COMPARED = ("metrics.json", "history.csv", "predictions_test.csv", "selection.json", "recipe.toml")
 
 
+def write_json(file, what):
+    run_folder.write_json(file, {what: True})
+
+
+def write_csv(file, what):
+    run_folder.write_csv(file, ["what"], ([what, number] for number in range(3)))
+
+
+@pytest.mark.parametrize("write", [write_json, write_csv])
 @pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
-def test_whatever_call_is_refused_a_file_is_the_old_one_or_the_new_one(tmp_path, code):
-    file, refused = tmp_path / "metrics.json", set()
+def test_whatever_call_is_refused_a_file_is_the_old_one_or_the_new_one(tmp_path, code, write):
+    file, refused, content = tmp_path / "metrics.json", set(), {}
+    for what in ("new", "old"):
+        write(file, what)
+        content[what] = file.read_bytes()
     for fail_at in itertools.count():
-        run_folder.write_json(file, {"old": True})
+        write(file, "old")
         with FailingDisk(tmp_path, fail_at, code, once=True) as disk:
             try:
-                run_folder.write_json(file, {"new": True})
+                write(file, "new")
                 raised = None
             except WriteError as error:
                 raised = error
-        assert run_folder.read_json(file) == ({"old": True} if raised else {"new": True})
+        assert file.read_bytes() == content["old" if raised else "new"]
         assert temporaries(tmp_path) == []
         if not disk.refused:
             break

@@ -10,9 +10,21 @@ import pytest
 from tlkit.errors import RunError
 from tlkit.training import checkpoint as module
 from tlkit.training.checkpoint import FILE, PREVIOUS, Checkpoint, TrainingState
+from tlkit.training.history import COLUMNS, History
 from tlkit.training.sealed import write_sealed
 
 ROW = {"stage": 0, "epoch": 0, "val_loss": 1e-17, "val_accuracy": 1 / 3}
+PLAIN = {key: value for key, value in vars(TrainingState()).items() if key not in module._ARRAYS}
+NO_EPOCH = np.zeros((0, len(COLUMNS)))
+FIGURES = [0, 0, 3, 0.1, 0.5, 1e-17, 1 / 3, 1e-3]  # in the order of COLUMNS
+
+
+def history_of(*rows):
+    """Return a history with room for more rows, as one in training has."""
+    history = History()
+    for row in rows:
+        history.append(dict(zip(COLUMNS, row, strict=True)))
+    return history
 
 
 @pytest.fixture
@@ -27,7 +39,7 @@ def state():
         best=ROW,
         best_figures=[np.array([0.5])],
         stale_epochs=4,
-        history=[ROW | {"step": 3, "loss": 0.1, "accuracy": 0.5, "learning_rate": 1e-3}],
+        history=history_of(FIGURES),
         stage_seconds=[1.5],
         variables=[np.arange(6, dtype="float32").reshape(2, 3), np.array(5, "uint32")],
         optimizer=[np.array(number) for number in range(12)],
@@ -182,8 +194,11 @@ def test_every_flipped_bit_is_found_or_means_nothing(state, tmp_path):
     assert found > 60
 
 
-def forge(path, header, **arrays):
+def forge(path, header, columns=COLUMNS, figures=None):
     """Write a file whose seal is right, with whatever in it."""
+    if isinstance(header, dict):
+        header |= {"columns of the history": columns}
+    arrays = {} if figures is None else {"history": figures}
     path.parent.mkdir(parents=True)
     with path.open("wb") as file:
         write_sealed(file, {"state": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays)
@@ -196,8 +211,6 @@ def forge(path, header, **arrays):
         {"stage": "0"},
         {"step": 1.5},
         {"begun": 1},
-        {"history": [3]},
-        {"history": [{"epoch": 1}]},
         {"best": {"stage": 0}},
         {"best": ROW},  # and no figures of it
         {"stage_seconds": "ab"},
@@ -205,9 +218,39 @@ def forge(path, header, **arrays):
     ids=str,
 )
 def test_a_sealed_file_with_something_else_in_it_is_refused(changes, tmp_path):
-    plain = {key: value for key, value in vars(TrainingState()).items() if key not in module._TENSORS}
-    forge(tmp_path / "run" / "checkpoint" / FILE, {"identity": {}, "state": plain | changes})
+    forge(tmp_path / "run" / "checkpoint" / FILE, {"identity": {}, "state": PLAIN | changes}, figures=NO_EPOCH)
     with pytest.raises(RunError, match=r"the checkpoint is damaged: state\.npz is damaged"):
+        make(tmp_path).load()
+
+
+def test_a_forged_file_is_read_where_nothing_is_wrong_with_it(tmp_path):
+    forge(tmp_path / "run" / "checkpoint" / FILE, {"identity": {}, "state": PLAIN}, figures=np.array([FIGURES]))
+    assert make(tmp_path).load().history[0]["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "figures"),
+    [
+        (COLUMNS, None),
+        (COLUMNS, np.zeros(8)),
+        (COLUMNS, np.zeros((2, 7))),
+        (COLUMNS, np.zeros((2, 8), "float32")),
+        (COLUMNS, np.full((1, 8), 0.5)),
+        (COLUMNS, np.full((1, 8), np.nan)),
+        (COLUMNS, np.full((1, 8), -1.0)),
+        (COLUMNS, np.full((1, 8), 1e300)),
+        (COLUMNS[:7], np.zeros((1, 7))),
+        ((*COLUMNS, "loss"), np.zeros((1, 9))),
+        ((*COLUMNS, {}), np.zeros((1, 9))),
+        ((*COLUMNS, 1.5), np.zeros((1, 9))),
+        ((*COLUMNS, "\ud800"), np.zeros((1, 9))),
+        (None, NO_EPOCH),
+        ("loss", np.zeros((1, 4))),
+    ],
+)
+def test_a_sealed_file_with_another_history_is_refused(columns, figures, tmp_path):
+    forge(tmp_path / "run" / "checkpoint" / FILE, {"identity": {}, "state": PLAIN}, columns, figures)
+    with pytest.raises(RunError, match=r"state\.npz is damaged \(not a training's state: its history\)"):
         make(tmp_path).load()
 
 
@@ -250,9 +293,11 @@ def test_it_is_written_beside_the_training_as_it_was_when_saved(state, tmp_path,
 
     monkeypatch.setattr(module, "write_sealed", slow)
     with make(tmp_path, seconds=0) as checkpoint:
+        first = state.history.figures
         checkpoint.begin_saving(state)
         state.step, state.variables = 4, []
-        state.history.append("whatever comes later")
+        state.history.append(state.history[0] | {"epoch": 1})
+        assert np.shares_memory(state.history.figures, first)
         assert not checkpoint.is_due()
         assert checkpoint.load() is None
         gate.set()

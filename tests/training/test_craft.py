@@ -379,7 +379,7 @@ def busy_training(model):
     )
 
 
-@pytest.mark.parametrize("steps", [1, 5, 8, 10, 13, 17])
+@pytest.mark.parametrize("steps", [5, 10, 13, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 8, 17))])
 def test_everything_on_resumes_to_the_same_bits(steps, tmp_path):
     """Moving average, plateau, mixing, MultiOptimizer, accumulation, probe, recalibrated BatchNorm."""
     whole, fresh = make_model(), make_model()

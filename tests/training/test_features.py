@@ -27,7 +27,9 @@ from tlkit.training.store import DiskStore, MemoryStore, StoreError
 TASKS = {"label": Task("single_label", ("a", "b", "c"))}
 SIZE, BATCH = 75, 4  # the smallest image that InceptionV3 takes
 GAIN = {0: 1.0}  # what the code of some layers reads
-KINDS = ["resnet50", "mobilenet_v2", "densenet121", "inception_v3"]  # residual, depthwise, dense, Inception
+KINDS = [  # residual, depthwise, Inception, dense
+    "resnet50", "mobilenet_v2", "inception_v3", pytest.param("densenet121", marks=pytest.mark.slow)
+]  # fmt: skip
 
 
 class Notes(Listener):

@@ -136,7 +136,9 @@ UP_THEN_DOWN = [  # a stage may freeze again what an earlier one had trained
 DOWN = [Stage(unfreeze=0, epochs=2, learning_rate=1e-2), Stage(unfreeze=2, epochs=2, learning_rate=1e-3)]
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5, 6, 7, 9, 11, 12])
+@pytest.mark.parametrize(
+    "steps", [1, 5, 6, 9, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (3, 7, 11, 12))]
+)
 @pytest.mark.parametrize("stages", [DOWN, UP_THEN_DOWN], ids=["down", "up then down"])
 def test_a_stopped_training_resumes_to_the_same_bits(steps, stages, tmp_path):
     whole, halves = make_model(), make_model()

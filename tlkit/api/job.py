@@ -401,7 +401,4 @@ class _Recorder:
         self._log.write(state.history[-1], step=len(state.history) - 1)
 
     def write_history(self, state):
-        from tlkit.training.fit import HISTORY_COLUMNS
-
-        columns = list(state.history[0]) if state.history else HISTORY_COLUMNS
-        run_folder.write_csv(self._path, columns, ([row[column] for column in columns] for row in state.history))
+        run_folder.write_csv(self._path, state.history.columns, (row.values() for row in state.history))

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from tlkit.errors import RunError
 from tlkit.run import CHECKPOINT_FILES, atomic_path, make_folder
+from tlkit.training.history import History
 from tlkit.training.sealed import DamagedError, read_sealed, write_sealed
 from tlkit.training.variables import assign
 
@@ -41,7 +42,7 @@ class TrainingState:
         kept_scores: Scores of the stage's best epochs, those in `kept`.
         log_variances: Learned weights of the tasks' losses; empty where they aren't learned.
         selection: One dict a candidate that has contended with the best one so far.
-        history: One dict an epoch.
+        history: One row an epoch.
         probe_seconds: Time spent on the probe.
         stage_seconds: Time spent in each stage so far; the seconds are what differs between equal runs.
         pass_seconds: Time spent on computing features that are kept.
@@ -66,7 +67,7 @@ class TrainingState:
     kept_scores: list[float] = field(default_factory=list)
     log_variances: list[float] = field(default_factory=list)
     selection: list[Row] = field(default_factory=list)
-    history: list[Row] = field(default_factory=list)
+    history: History = field(default_factory=History)
     probe_seconds: float = 0.0
     stage_seconds: list[float] = field(default_factory=list)
     pass_seconds: float = 0.0
@@ -92,10 +93,10 @@ _TENSORS = (
     "stage_best_figures",
     "kept",
 )
-
+_HISTORY, _COLUMNS = "history", "columns of the history"
+_ARRAYS = {*_TENSORS, _HISTORY}  # what is no part of the header
 
 _OF_CANDIDATE = {"stage", "epoch", "val_loss", "val_accuracy"}
-_OF_EPOCH = _OF_CANDIDATE | {"step", "loss", "accuracy", "learning_rate"}
 
 
 class Checkpoint:
@@ -155,9 +156,9 @@ class Checkpoint:
             WriteError: If an earlier one couldn't be written.
         """
         self.wait()
-        plain = {key: value for key, value in vars(state).items() if key not in _TENSORS}
-        header = json.dumps({"identity": self.identity, "state": plain})
-        arrays = {_STATE: np.frombuffer(header.encode(), dtype=np.uint8)}
+        plain = {key: value for key, value in vars(state).items() if key not in _ARRAYS}
+        header = json.dumps({"identity": self.identity, "state": plain, _COLUMNS: state.history.columns})
+        arrays = {_STATE: np.frombuffer(header.encode(), dtype=np.uint8), _HISTORY: state.history.figures}
         for kind in _TENSORS:
             arrays |= {f"{kind}/{position}": array for position, array in enumerate(getattr(state, kind))}
         self._writer = self._writer or ThreadPoolExecutor(1, "checkpoint")
@@ -229,9 +230,13 @@ class Checkpoint:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DamagedError("not a training's state") from None
         self._refuse_another(path, identity)
-        if plain.keys() != {one.name for one in fields(TrainingState)} - set(_TENSORS):
+        if plain.keys() != {one.name for one in fields(TrainingState)} - _ARRAYS or _COLUMNS not in header:
             raise RunError(f"{path}: another version of tlkit wrote this checkpoint. Start a new run.")
-        state = TrainingState(**plain, **tensors)
+        try:
+            history = History(header[_COLUMNS], arrays[_HISTORY])
+        except (ValueError, KeyError, TypeError):
+            raise DamagedError("not a training's state: its history") from None
+        state = TrainingState(**plain, **tensors, history=history)
         _check(state)
         return state
 
@@ -254,13 +259,12 @@ def _check(state):
     """Raise `DamagedError` unless each part of a state is of its kind."""
     try:
         for name, kind in get_type_hints(TrainingState, include_extras=True).items():
-            if name not in _TENSORS:
+            if name not in _ARRAYS:
                 TypeAdapter(kind).validate_python(getattr(state, name), strict=True)
     except ValueError:
         raise DamagedError(f"not a training's state: `{name}`") from None
-    rows = [(row, _OF_EPOCH) for row in state.history]
-    rows += [(row, _OF_CANDIDATE) for row in (state.best, state.probe, state.stage_best) if row is not None]
-    if any(not row.keys() >= needed for row, needed in rows):
+    candidates = (state.best, state.probe, state.stage_best)
+    if any(row is not None and not row.keys() >= _OF_CANDIDATE for row in candidates):
         raise DamagedError("not a training's state: a row lacks its figures")
     contenders = ((state.best, state.best_figures), (state.stage_best, state.stage_best_figures))
     if any(row is not None and len(figures) != 1 for row, figures in contenders):

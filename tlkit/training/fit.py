@@ -25,8 +25,6 @@ from tlkit.training.stage import Craft, unfrozen_blocks
 from tlkit.training.stage_models import StageModels
 from tlkit.training.variables import assign, in_place, values_of
 
-HISTORY_COLUMNS = ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-
 
 class Training:
     """A model in training: owns the state, and knows how to put it into the model and take it out.

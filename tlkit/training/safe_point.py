@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from tlkit.errors import TlkitError
+from tlkit.training.history import History
 
 SECONDS = {"probe_seconds", "stage_seconds", "pass_seconds"}  # what has been spent stays spent
 
@@ -29,7 +30,7 @@ class SafePoint:
 
 
 def _copied(value):
-    return list(value) if isinstance(value, list) else value
+    return value.copy() if isinstance(value, list | History) else value
 
 
 class NoNumberError(TlkitError):
