@@ -1,5 +1,6 @@
 """What all tests share: a private home for caches, the real data where it lies beside the checkout, quick photos."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -25,6 +26,23 @@ def pytest_configure(config):
     # Keras reads keras.json and cached weights from KERAS_HOME when it is imported, so a fixture would come too late.
     os.environ["KERAS_HOME"] = str(Path(home.name) / "keras")
     os.environ["TLKIT_CACHE"] = str(Path(home.name) / "tlkit")
+
+
+def pytest_collection_finish():
+    """Let collections of garbage pass over all that was imported: clearing Keras's state collects each time."""
+    _spare_what_is_left()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_collections():
+    """Let them pass over what a module has left in the engine, too, so that those of later modules stay short."""
+    yield
+    _spare_what_is_left()
+
+
+def _spare_what_is_left():
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -178,7 +178,13 @@ def test_nothing_more_is_promised_where_nothing_was_left_out():
     assert budgeting.describe_outcome({"more_time": []}, [], row, [])["more_time"] == "nothing was left out"
 
 
-@pytest.mark.parametrize("head", [{"hidden": [8]}, {"logits": "cosine"}, {"init": "random"}])
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"hidden": [8]},
+        *(pytest.param(head, marks=pytest.mark.slow) for head in ({"logits": "cosine"}, {"init": "random"})),
+    ],
+)
 def test_a_head_that_no_probe_is_put_into_is_trained_as_the_rules_say(photos, tmp_path, head):
     run = run_within(photos, tmp_path / "run", **{"head": head, "evaluation.tta": "none"}).path
     assert [stage.unfreeze for stage in read_recipe(run / "recipe.toml").stages] == [0, 2]

@@ -148,7 +148,7 @@ def test_learned_weights_of_losses_resume_to_the_same_bits(labels, tmp_path, tin
     assert_same_run(resumed(labels, tmp_path / "run", tiny, settings, steps=5), whole)
 
 
-@pytest.mark.parametrize("weights", ["uncertainty", {"count": 0.5}])
+@pytest.mark.parametrize("weights", ["uncertainty", pytest.param({"count": 0.5}, marks=pytest.mark.slow)])
 def test_three_tasks_with_missing_labels_train_and_are_evaluated_on_what_is_there(labels, tmp_path, tiny, weights):
     tasks = {"hue": "single_label", "parts": "multilabel", "count": "regression"}
     stages = [{"unfreeze": 0, "epochs": 1, "learning_rate": 1e-3}, {"unfreeze": 1, "epochs": 1, "learning_rate": 1e-4}]

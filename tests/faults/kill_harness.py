@@ -31,6 +31,7 @@ from doomed_main import MOMENTS
 
 PROGRAM = Path(__file__).with_name("doomed_main.py")
 PROJECT = PROGRAM.parents[2]
+PHOTOS = Path(os.environ.get("TLKIT_TEST_DATA") or PROJECT.parent / "shared" / "data") / "hymenoptera" / "train"
 PER_CLASS = 32
 KILLS_A_RUN = 5
 TIMEOUT = 3600  # seconds after which a process hangs
@@ -337,7 +338,7 @@ def show(attempt):
 @click.option("--only", multiple=True, help="Name of a recipe; again for another.")
 def main(data, kills, more_kills, minutes, seed, only):
     """Kill, resume, compare."""
-    data = data or Path(os.environ.get("TLKIT_TEST_DATA", PROJECT.parent / "shared" / "data")) / "hymenoptera" / "train"
+    data = data or PHOTOS
     until = time.monotonic() + 60 * minutes
     click.echo("| moment/number | recipe | backbone | killed after | resumed | identical |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="tlkit-kills-") as folder:
