@@ -85,6 +85,7 @@ def test_a_training_whose_time_is_up_ends_there_and_its_recipe_repeats_it(photos
     assert_same_bits(run, repeat(run, photos, tmp_path / "again"))
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_predicts_and_follows_its_plan_when_it_goes_on(photos, tmp_path):
     out = tmp_path / "run"
     settings = [f"--set={key}={value}" for key, value in SMALL.items() if key != "backbone.weights"]
