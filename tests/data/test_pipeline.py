@@ -268,3 +268,14 @@ def test_balanced_data_are_drawn_once_each():
 def test_balancing_without_labels_is_refused():
     with pytest.raises(DataError, match="all are missing"):
         balanced_order(np.full(4, -1), 0, 0)
+
+
+def test_streams_that_are_over_leave_nothing_in_grains_register(data):
+    """In a training there are one or two an epoch."""
+    from grain._src.python.dataset import stats
+
+    sizes = []
+    for _ in range(40):
+        stream(data, epochs=1)
+        sizes.append(len(stats._iter_weakref_registry))
+    assert max(sizes[5:]) <= min(sizes[5:]) + 2

@@ -4,6 +4,7 @@ So any number of threads gives the same stream, and a run resumes by starting at
 """
 
 import math
+import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -277,6 +278,13 @@ def _stream(batch, start, stop, threads):
     """Compute batches `start` to `stop` in threads, at most a few ahead of the reader."""
     if start >= stop:
         return iter(())
+    _forget_ended_streams()
     threads = usable_cpus() if threads is None else threads
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1 if threads else 0)
     return iter(grain.MapDataset.range(start, stop).map(batch).to_iter_dataset(options))
+
+
+def _forget_ended_streams():
+    """Take the streams that are gone out of Grain's register: it keeps something of each, one an epoch, for good."""
+    register = getattr(sys.modules.get("grain._src.python.dataset.stats"), "_iter_weakref_registry", set())
+    register.difference_update([reference for reference in list(register) if reference() is None])
