@@ -65,6 +65,8 @@ def slope(epochs, values):
 @click.option("--every", default=25)
 def main(epochs, checkpoint_seconds, every):
     """Train and watch."""
+    if epochs // every < 2 * BLOCKS:
+        raise click.UsageError(f"--epochs {epochs}, --every {every}: {2 * BLOCKS} readings are needed for a slope")
     import tlkit
     from tlkit.api import finetune_recipe
     from tlkit.recipe import read_recipe

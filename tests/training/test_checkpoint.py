@@ -19,16 +19,10 @@ NO_EPOCH = np.zeros((0, len(COLUMNS)))
 FIGURES = [0, 0, 3, 0.1, 0.5, 1e-17, 1 / 3, 1e-3]  # in the order of COLUMNS
 
 
-def history_of(*rows):
-    """Return a history with room for more rows, as one in training has."""
-    history = History()
-    for row in rows:
-        history.append(dict(zip(COLUMNS, row, strict=True)))
-    return history
-
-
 @pytest.fixture
 def state():
+    history = History()  # with room for more rows, as one in training has
+    history.append(dict(zip(COLUMNS, FIGURES, strict=True)))
     return TrainingState(
         stage=1,
         epoch=2,
@@ -39,7 +33,7 @@ def state():
         best=ROW,
         best_figures=[np.array([0.5])],
         stale_epochs=4,
-        history=history_of(FIGURES),
+        history=history,
         stage_seconds=[1.5],
         variables=[np.arange(6, dtype="float32").reshape(2, 3), np.array(5, "uint32")],
         optimizer=[np.array(number) for number in range(12)],
