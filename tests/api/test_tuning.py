@@ -332,8 +332,10 @@ def test_within_a_budget_trials_end_for_good_and_the_best_model_predicts(photos,
     found = search(photos, tmp_path / "search", trials=None, budget=12, seeds=1)
     lines = journal(found.path)
     decided = [key for line in lines for key in line.get("decided", ())]
-    assert sorted(set(decided)) == ["over", "own_seconds", "seeds"]
     assert len(set(decided)) == len(decided)
+    if found.result["best"] is not None:  # something bettered the recipe's own settings, and is compared with them
+        decided.remove("seeds")
+    assert sorted(decided) == ["over", "own_seconds"]
     assert 0 < len(found.result["trials"]) < tuning.MOST_TRIALS
     assert found.result["budget"]["seconds"] == 12
     trained = tlkit.api.load_run(found.path, unfinished=True)

@@ -81,6 +81,40 @@ def test_what_was_read_only_goes_on():
     assert history == filled(4)
 
 
+@pytest.mark.parametrize("done", [0, 1, 16, 40])
+def test_reserved_rows_take_no_more_memory_later(done):
+    history = filled(done)
+    shared, before = history.copy(), list(history)
+    history.reserve(1000)
+    history.append(row(done))
+    reserved = history._figures
+    assert len(reserved) == 1000
+    for epoch in range(done + 1, 1000):
+        history.append(row(epoch))
+    assert history._figures is reserved
+    assert list(shared) == before
+    assert history == filled(1000)
+    history.append(row(1000))
+    assert history == filled(1001)
+
+
+def test_a_copy_has_room_for_as_many_rows():
+    """A training goes on from a copy once it has gone back to where its weights were numbers."""
+    history = History()
+    history.reserve(1000)
+    history.append(row(0))
+    copy = history.copy()
+    copy.append(row(1))
+    assert len(copy._figures) == 1000
+
+
+def test_rows_beyond_counting_are_not_reserved():
+    history = History()
+    history.reserve(10**12)
+    history.append(row(0))
+    assert history.figures.base.nbytes <= 2**22
+
+
 def test_a_row_takes_the_room_of_its_numbers():
     history = filled(5000)
     assert sys.getsizeof(history._figures) / 5000 <= 2 * 8 * len(COLUMNS)

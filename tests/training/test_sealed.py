@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import resource
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def test_it_is_an_ordinary_npz_file(tmp_path):
         write_sealed(file, ARRAYS)
     with np.load(path, allow_pickle=False) as found:
         np.testing.assert_array_equal(found["a/0"], ARRAYS["a/0"])
+
+
+def test_what_is_written_is_not_copied(tmp_path):
+    arrays = {"a": np.zeros(2**20), "b": np.zeros((2**10, 2**10), "float32")}
+    with (tmp_path / "x.npz").open("wb") as file:
+        tracemalloc.start()
+        try:
+            write_sealed(file, arrays)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 2**18
 
 
 def test_a_member_that_is_another_array_breaks_the_seal(tmp_path):

@@ -99,6 +99,7 @@ class Training:
             OutOfMemoryError: If memory runs out for a single image.
         """
         deadline, on_candidate = deadline or Deadline(), on_candidate or (lambda state, at_once=False: None)
+        state.history.reserve(sum(stage.trained_epochs for stage in self.stages))
         if not state.begun:
             self._begin(state, checkpoint, listener, stop, on_candidate)
             on_candidate(state, at_once=True)

@@ -9,7 +9,8 @@ from tlkit.errors import RunError
 WHOLE = ("stage", "epoch", "step")  # whole numbers; all else are figures
 COLUMNS = (*WHOLE, "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
-_ROOM = 16  # rows that the first array has room for
+_ROOM = 16  # rows that the first array has room for, unless more are reserved
+_MOST_ROOM = 2**16  # rows that are reserved at most: 4 MiB; where there are more, the array grows
 
 
 class History(Sequence):
@@ -30,7 +31,7 @@ class History(Sequence):
     def __init__(self, columns=COLUMNS, figures=None):
         self.columns = tuple(columns)
         self._figures = np.empty((0, len(self.columns))) if figures is None else figures
-        self._rows = len(self._figures)
+        self._rows, self._room = len(self._figures), _ROOM
         _refuse_names(self.columns)
         if self._figures.dtype != np.float64 or self._figures.shape[1:] != (len(self.columns),):
             raise ValueError(f"not a float64 array with {len(self.columns)} columns")
@@ -43,6 +44,12 @@ class History(Sequence):
         """The rows so far, as a float64 array of shape (rows, columns) that later rows don't change."""
         return self._figures[: self._rows]
 
+    def reserve(self, rows):
+        """Take the memory of so many rows in all now, so that a long training takes no more from epoch to epoch."""
+        self._room = max(_ROOM, min(rows, _MOST_ROOM))
+        if self._rows:
+            self._make_room()
+
     def append(self, row):
         """Add an epoch.
 
@@ -54,22 +61,30 @@ class History(Sequence):
         """
         if not self._rows:
             _refuse_names(tuple(row))
-            self.columns, self._figures = tuple(row), np.empty((_ROOM, len(row)))
+            self.columns, self._figures = tuple(row), np.empty((0, len(row)))
         if row.keys() != set(self.columns):
             raise RunError(
                 f"the checkpoint's history has the columns {', '.join(self.columns)}; an epoch has {', '.join(row)} "
                 "now. Put back what changed, or start a new run."
             )
         if self._rows == len(self._figures):
-            grown = np.empty((2 * self._rows, len(self.columns)))  # its second half takes memory once it is used
-            grown[: self._rows] = self._figures
-            self._figures = grown
+            self._room = max(self._room, 2 * self._rows)
+            self._make_room()
         self._figures[self._rows] = [row[name] for name in self.columns]
         self._rows += 1
 
     def copy(self):
         """Return a history with the same rows, to which others can be added; the rows so far are shared."""
-        return History(self.columns, self.figures)
+        copied = History(self.columns, self.figures)
+        copied._room = self._room
+        return copied
+
+    def _make_room(self):
+        """Move the rows into an array of their own with more room, if they have less."""
+        if len(self._figures) < self._room:
+            roomy = np.full((self._room, len(self.columns)), np.nan)  # written to, so that its memory is taken now
+            roomy[: self._rows] = self.figures
+            self._figures = roomy
 
     def __len__(self):
         return self._rows

@@ -28,13 +28,18 @@ class DamagedError(Exception):
 
 
 def write_sealed(file, arrays):
-    """Write arrays and their seal as an ordinary `.npz` file.
+    """Write arrays and their seal as an ordinary `.npz` file, without copying them.
 
     Args:
         file: Binary file, open for writing.
         arrays: Dict of name to array of numbers.
     """
-    np.savez(file, **arrays, **{SEAL: np.frombuffer(_digest(arrays), np.uint8)})
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in {**arrays, SEAL: np.frombuffer(_digest(arrays), np.uint8)}.items():
+            array = np.asarray(array, order="C")
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
+                member.write(_bytes_of(array))
 
 
 def read_sealed(path):
@@ -91,5 +96,10 @@ def _digest(arrays):
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        digest.update(_bytes_of(np.asarray(array, order="C")))
     return digest.digest()
+
+
+def _bytes_of(array):
+    """Return the bytes of a C-contiguous array, without copying them."""
+    return array.reshape(-1).view(np.uint8)
