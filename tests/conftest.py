@@ -101,27 +101,43 @@ def write_photos(folder, classes=("a", "b"), per_class=12, size=48, seed=0):
     return folder
 
 
-TINY = ("data.image_size=32", "data.batch_size=8")
+TINY_LITE0 = ("data.image_size=32", "data.batch_size=8")
+TINY = (*TINY_LITE0, "backbone.name=lenet5", "backbone.weights=none")
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """`--set` texts that make a run take seconds: 32 pixels, batches of 8; the weights are Lite0's real ones."""
+    """`--set` texts that make a run take seconds: 32 pixels, batches of 8, and LeNet-5, which is built in no time."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_lite0():
+    """The same with the default backbone and its real weights, for what hangs on them; it takes three times as long."""
+    return TINY_LITE0
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
     """A completed run of three epochs on 24 photos, two of them with a block unfrozen."""
+    return _completed_run(TINY, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_lite0_run(tmp_path_factory):
+    """The same with the default backbone and its real weights."""
+    return _completed_run(TINY_LITE0, tmp_path_factory.mktemp("tiny_lite0"))
+
+
+def _completed_run(settings, folder):
     from tlkit.api import finetune_recipe
     from tlkit.recipe import read_recipe
 
-    folder = tmp_path_factory.mktemp("tiny")
     stages = [
         {"unfreeze": 0, "epochs": 2, "learning_rate": 1e-2},
         {"unfreeze": 1, "epochs": 1, "learning_rate": 1e-3},
     ]
-    recipe = read_recipe("default", TINY, {"stages": stages, "head.init": "random"})
+    recipe = read_recipe("default", settings, {"stages": stages, "head.init": "random"})
     return finetune_recipe(recipe, write_photos(folder / "photos"), out=folder / "run")
 
 

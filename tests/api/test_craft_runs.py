@@ -245,10 +245,10 @@ def test_python_takes_any_key(photos, tmp_path, tiny):
     assert read_recipe(again.path / "recipe.toml").stages == []
 
 
-def test_the_range_test_rises_from_tiny_rates_and_suggests_one(photos, tiny):
-    recipe = read_recipe("default", tiny, {"stages": [{"unfreeze": 1, "epochs": 1, "learning_rate": 1e-3}]})
+def test_the_range_test_rises_from_tiny_rates_and_suggests_one(photos, tiny_lite0):
+    recipe = read_recipe("default", tiny_lite0, {"stages": [{"unfreeze": 1, "epochs": 1, "learning_rate": 1e-3}]})
     found = find_learning_rate(
-        read_recipe("default", tiny, {"stages": "head", "head.init": "random"}), photos, steps=30
+        read_recipe("default", tiny_lite0, {"stages": "head", "head.init": "random"}), photos, steps=30
     )
     ratios = np.divide(found.rates[1:], found.rates[:-1])
     np.testing.assert_allclose(ratios, ratios[0])

@@ -40,9 +40,9 @@ def test_the_report_can_be_made_again_from_the_folder(tiny_run):
     assert (tiny_run.path / "report.html").read_bytes() == first
 
 
-def test_mistakes_are_explained_by_the_model_that_made_them(tiny_run, tmp_path):
+def test_mistakes_are_explained_by_the_model_that_made_them(tiny_lite0_run, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(tiny_run.path, run)
+    shutil.copytree(tiny_lite0_run.path, run)
     rows = (run / "predictions_test.csv").read_text().splitlines()
     swapped = [row.replace(",a,", ",X,", 1).replace(",b,", ",a,", 1).replace(",X,", ",b,", 1) for row in rows[1:]]
     (run / "predictions_test.csv").write_text("\n".join([rows[0], *swapped]) + "\n")

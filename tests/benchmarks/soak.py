@@ -1,6 +1,6 @@
 """What a long training leaves behind in its process: memory and open files, epoch by epoch.
 
-Run:     python tests/benchmarks/soak.py [--epochs 5000] [--checkpoint-seconds 1] [--every 25] [--trim]
+Run:     python tests/benchmarks/soak.py [--epochs 5000] [--checkpoint-seconds 1] [--every 25]
 
 A run of LeNet-5 on a hundred small pictures, 10 steps an epoch, with all that a run does: it validates and records each
 epoch, keeps its best model on disk, and writes checkpoints. Every few epochs it reads, after a collection of garbage,
@@ -12,8 +12,9 @@ since Python does a whole one seldom:
 - blocks: the number of Python's small objects;
 - the open files.
 
-With `--trim` malloc gives its free memory back before each reading, so that RssAnon is what the training needs
-and no longer what it once needed.
+malloc keeps little of what is free, so that RssAnon is what the training needs, under
+`MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=65536 MALLOC_TRIM_THRESHOLD_=65536 MALLOC_TOP_PAD_=0`.
+
 The slope is that of the least squares, through the means of eighteen blocks, with its standard error: over all but the
 first tenth, and over the last half.
 (Readings that follow each other stay on one level for hundreds of epochs, as the allocator has it, and their own
@@ -39,8 +40,8 @@ BLOCKS = 18
 class Watch(Listener):
     """Reads after every so many epochs what the process holds, into arrays that it has from the start."""
 
-    def __init__(self, epochs, every, trim):
-        self._every, self._trim, self._started = every, trim, time.monotonic()
+    def __init__(self, epochs, every):
+        self._every, self._started = every, time.monotonic()
         self.epochs = np.arange(every, epochs + 1, every, dtype=float)
         self.readings = {name: np.zeros(len(self.epochs)) for name in READERS}
 
@@ -49,8 +50,6 @@ class Watch(Listener):
         if rest:
             return
         gc.collect()
-        if self._trim:
-            LIBC.malloc_trim(0)
         for name, read in READERS.items():
             self.readings[name][position - 1] = read()
         if position % 10 == 0:
@@ -66,7 +65,7 @@ def anonymous_kib():
 
 def allocated_kib():
     """Return the KiB that malloc has given out and not got back, in all of its arenas."""
-    counts = LIBC.mallinfo2()
+    counts = malloc_counts()
     return (counts.uordblks + counts.hblkhd) / 1024
 
 
@@ -82,8 +81,8 @@ class MallocCounts(ctypes.Structure):
     ]
 
 
-LIBC = ctypes.CDLL(None)
-LIBC.mallinfo2.restype = MallocCounts
+malloc_counts = ctypes.CDLL(None).mallinfo2
+malloc_counts.restype = MallocCounts
 
 READERS = {
     "RssAnon, KiB": anonymous_kib,
@@ -106,8 +105,7 @@ def slope(epochs, values):
 @click.option("--epochs", default=5000)
 @click.option("--checkpoint-seconds", default=1.0)
 @click.option("--every", default=25)
-@click.option("--trim", is_flag=True)
-def main(epochs, checkpoint_seconds, every, trim):
+def main(epochs, checkpoint_seconds, every):
     """Train and watch."""
     if epochs // every < 2 * BLOCKS:
         raise click.UsageError(f"--epochs {epochs}, --every {every}: {2 * BLOCKS} readings are needed for a slope")
@@ -128,7 +126,7 @@ def main(epochs, checkpoint_seconds, every, trim):
         "training.checkpoint_seconds": checkpoint_seconds,
         "stages": [{"unfreeze": "all", "epochs": epochs, "learning_rate": 1e-3}],
     }
-    watch = Watch(epochs, every, trim)
+    watch = Watch(epochs, every)
     with tempfile.TemporaryDirectory() as folder:
         source = (images.astype(np.uint8), labels)
         run = finetune_recipe(read_recipe("default", (), settings), source, out=Path(folder) / "run", listener=watch)

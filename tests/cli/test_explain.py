@@ -22,15 +22,15 @@ def first_photo(run):
 
 
 @pytest.fixture(scope="module")
-def photo(tiny_run):
-    return first_photo(tiny_run)
+def photo(tiny_lite0_run):
+    return first_photo(tiny_lite0_run)
 
 
-def test_all_figures_and_arrays(tlkit, tiny_run, photo, tmp_path):
+def test_all_figures_and_arrays(tlkit, tiny_lite0_run, photo, tmp_path):
     path, label = photo
     out = tmp_path / "why"
-    before = (tiny_run.path / "model.keras").read_bytes()
-    status, printed, _ = tlkit("explain", tiny_run.path, path, "--out", out, "--json")
+    before = (tiny_lite0_run.path / "model.keras").read_bytes()
+    status, printed, _ = tlkit("explain", tiny_lite0_run.path, path, "--out", out, "--json")
     assert status == 0
     (found,) = json.loads(printed)
     assert found["class"] == max(found["probabilities"], key=found["probabilities"].get)
@@ -54,19 +54,19 @@ def test_all_figures_and_arrays(tlkit, tiny_run, photo, tmp_path):
     assert nearest[0]["distance"] == pytest.approx(0, abs=1e-4)
     assert path.endswith(nearest[0]["path"])
     assert [one["distance"] for one in nearest] == sorted(one["distance"] for one in nearest)
-    assert (tiny_run.path / "model.keras").read_bytes() == before
-    status, _, said = tlkit("explain", tiny_run.path, path, "--out", out, "--only", "maps")
+    assert (tiny_lite0_run.path / "model.keras").read_bytes() == before
+    status, _, said = tlkit("explain", tiny_lite0_run.path, path, "--out", out, "--only", "maps")
     assert status == 2
     assert "maps.png exists already" in said
 
 
-def test_the_same_image_gives_the_same_bytes_alone_or_among_others(tiny_run, photo, tmp_path):
+def test_the_same_image_gives_the_same_bytes_alone_or_among_others(tiny_lite0_run, photo, tmp_path):
     path, label = photo
     other = tmp_path / "other.png"
     cv2.imwrite(str(other), np.full((40, 50, 3), 90, np.uint8))
     settings = {"parts": ("maps", "filters"), "maps": ("grad_cam",), "class_name": label}
-    one = explain(tiny_run, path, out=tmp_path / "one", **settings)
-    two, plain = explain(tiny_run, [path, other], out=tmp_path / "two", **settings)
+    one = explain(tiny_lite0_run, path, out=tmp_path / "one", **settings)
+    two, plain = explain(tiny_lite0_run, [path, other], out=tmp_path / "two", **settings)
     assert two.files["maps"].read_bytes() == one.files["maps"].read_bytes()
     np.testing.assert_array_equal(two.maps["grad_cam"], one.maps["grad_cam"])
     assert (plain.truth, plain.class_name) == ("", label)
@@ -74,10 +74,10 @@ def test_the_same_image_gives_the_same_bytes_alone_or_among_others(tiny_run, pho
     assert sorted(one.maps) == ["grad_cam"]
 
 
-def test_without_the_data_the_rest_is_made(tlkit, tiny_run, photo, tmp_path):
+def test_without_the_data_the_rest_is_made(tlkit, tiny_lite0_run, photo, tmp_path):
     path, label = photo
     moved = tmp_path / "run"
-    shutil.copytree(tiny_run.path, moved)
+    shutil.copytree(tiny_lite0_run.path, moved)
     described = json.loads((moved / "data.json").read_text())
     (moved / "data.json").write_text(json.dumps(described | {"source": str(tmp_path / "gone")}))
     settings = ("--out", tmp_path / "why", "--only", "filters", "--only", "neighbours")
@@ -185,12 +185,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes(tlkit, tiny_run, tmp_path, monkeypatch, name):
+def test_mistakes(tlkit, tiny_lite0_run, tmp_path, monkeypatch, name):
     prepare, command, said = MISTAKES[name]
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path)
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
-    status, printed, answer = tlkit(*command.format(run=tiny_run.path).split())
+    status, printed, answer = tlkit(*command.format(run=tiny_lite0_run.path).split())
     assert status == 2
     assert printed == ""
     assert said in answer.splitlines()[-1]

@@ -54,8 +54,8 @@ def test_the_image_size_is_a_choice(tlkit):
     assert small["parameters"] == 3_538_984  # with its top, as https://keras.io/api/applications states
 
 
-def test_a_run_is_inspected_as_it_was_saved(tlkit, tiny_run):
-    status, out, err = tlkit("inspect", tiny_run.path, "--json")
+def test_a_run_is_inspected_as_it_was_saved(tlkit, tiny_lite0_run):
+    status, out, err = tlkit("inspect", tiny_lite0_run.path, "--json")
     assert status == 0, err
     document = json.loads(out)
     assert document["name"] == "efficientnet_lite0"
@@ -64,7 +64,7 @@ def test_a_run_is_inspected_as_it_was_saved(tlkit, tiny_run):
     assert document["notes"] == []
 
 
-def test_python_takes_a_model_too(tiny_run):
+def test_python_takes_a_model_too(tiny_lite0_run):
     import keras
 
     image = keras.Input((8, 8, 3))
@@ -72,7 +72,7 @@ def test_python_takes_a_model_too(tiny_run):
     assert table.macs == 6 * 6 * 2 * 3 * 3 * 3
     with pytest.raises(package.TlkitError, match="image_size"):
         package.inspect(keras.Model(image, keras.layers.ReLU()(image)), image_size=16)
-    assert package.inspect(tiny_run.path).parameters == package.inspect(str(tiny_run.path)).parameters
+    assert package.inspect(tiny_lite0_run.path).parameters == package.inspect(str(tiny_lite0_run.path)).parameters
 
 
 MISTAKES = {
@@ -87,10 +87,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line(mistake, tlkit, photos, tiny_run, monkeypatch):
+def test_a_mistake_is_one_line(mistake, tlkit, photos, tiny_lite0_run, monkeypatch):
     monkeypatch.chdir(photos.parent)
     command, said = MISTAKES[mistake]
-    status, out, err = tlkit(*command.format(run=tiny_run.path).split())
+    status, out, err = tlkit(*command.format(run=tiny_lite0_run.path).split())
     assert (status, out) == (2, "")
     (line,) = (line for line in err.splitlines() if line.startswith("tlkit: "))
     assert said in line
