@@ -76,7 +76,7 @@ def photos(tmp_path):
 
 
 def write_photos(folder, classes=("a", "b"), per_class=12, size=48, seed=0):
-    """Write random textures, JPEG and PNG in turn, `folder/<class>/NN.*`; each class has a hue that a net can learn.
+    """Write random textures, JPEG and PNG in turn, `folder/<class>/NN.*`; each class has a hue and a brightness.
 
     Args:
         folder: Where the class folders go; made if missing.
@@ -92,7 +92,8 @@ def write_photos(folder, classes=("a", "b"), per_class=12, size=48, seed=0):
     random = np.random.default_rng(seed)
     for number, name in enumerate(classes):
         angle = 2 * np.pi * (number / len(classes) + np.arange(3) / 3)
-        colour = 127 + 90 * np.cos(angle)  # one hue per class, evenly around the circle
+        # Hues lie evenly around the circle; a net that sees grey has the brightness to learn.
+        colour = 60 + 180 * number / len(classes) + 55 * np.cos(angle)
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(per_class):
             pixels = np.clip(colour + random.normal(0, 30, (size, size, 3)), 0, 255).astype("uint8")
@@ -119,22 +120,22 @@ def tiny_lite0():
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """A completed run of three epochs on 24 photos, two of them with a block unfrozen."""
-    return _completed_run(TINY, tmp_path_factory.mktemp("tiny"))
+    """A completed run of three epochs on 24 photos, the last one with a block unfrozen."""
+    return _completed_run(TINY, tmp_path_factory.mktemp("tiny"), learning_rate=0.2, schedule="constant")
 
 
 @pytest.fixture(scope="session")
 def tiny_lite0_run(tmp_path_factory):
     """The same with the default backbone and its real weights."""
-    return _completed_run(TINY_LITE0, tmp_path_factory.mktemp("tiny_lite0"))
+    return _completed_run(TINY_LITE0, tmp_path_factory.mktemp("tiny_lite0"), learning_rate=1e-2)
 
 
-def _completed_run(settings, folder):
+def _completed_run(settings, folder, **of_head):
     from tlkit.api import finetune_recipe
     from tlkit.recipe import read_recipe
 
     stages = [
-        {"unfreeze": 0, "epochs": 2, "learning_rate": 1e-2},
+        {"unfreeze": 0, "epochs": 2, **of_head},
         {"unfreeze": 1, "epochs": 1, "learning_rate": 1e-3},
     ]
     recipe = read_recipe("default", settings, {"stages": stages, "head.init": "random"})

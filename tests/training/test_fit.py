@@ -110,6 +110,7 @@ def test_patience_ends_a_stage_and_the_next_one_begins(tmp_path):
     assert state.history[-1]["stage"] == 1
     best = min(range(len(epochs)), key=lambda number: state.history[number]["val_loss"])
     assert len(epochs) - 1 - best == 2
+    assert len(state.history._figures) == 51  # the memory of all epochs that may come is taken at the start
 
 
 @pytest.mark.parametrize("monitor", ["loss", "accuracy"])

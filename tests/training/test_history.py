@@ -89,6 +89,7 @@ def test_reserved_rows_take_no_more_memory_later(done):
     history.append(row(done))
     reserved = history._figures
     assert len(reserved) == 1000
+    assert np.isnan(reserved[len(history) :]).all()  # written to, which is when the system gives memory
     for epoch in range(done + 1, 1000):
         history.append(row(epoch))
     assert history._figures is reserved

@@ -10,7 +10,7 @@ WHOLE = ("stage", "epoch", "step")  # whole numbers; all else are figures
 COLUMNS = (*WHOLE, "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 _ROOM = 16  # rows that the first array has room for, unless more are reserved
-_MOST_ROOM = 2**16  # rows that are reserved at most: 4 MiB; where there are more, the array grows
+_MOST_ROOM = 2**16  # rows that are reserved at most, 4 MiB with one task; where there are more, the array grows
 
 
 class History(Sequence):
@@ -47,8 +47,8 @@ class History(Sequence):
     def reserve(self, rows):
         """Take the memory of so many rows in all now, so that a long training takes no more from epoch to epoch."""
         self._room = max(_ROOM, min(rows, _MOST_ROOM))
-        if self._rows:
-            self._make_room()
+        if self._rows and len(self._figures) < self._room:
+            self._move(self._room)
 
     def append(self, row):
         """Add an epoch.
@@ -68,8 +68,7 @@ class History(Sequence):
                 "now. Put back what changed, or start a new run."
             )
         if self._rows == len(self._figures):
-            self._room = max(self._room, 2 * self._rows)
-            self._make_room()
+            self._move(max(self._room, 2 * self._rows))
         self._figures[self._rows] = [row[name] for name in self.columns]
         self._rows += 1
 
@@ -79,12 +78,13 @@ class History(Sequence):
         copied._room = self._room
         return copied
 
-    def _make_room(self):
-        """Move the rows into an array of their own with more room, if they have less."""
-        if len(self._figures) < self._room:
-            roomy = np.full((self._room, len(self.columns)), np.nan)  # written to, so that its memory is taken now
-            roomy[: self._rows] = self.figures
-            self._figures = roomy
+    def _move(self, room):
+        """Move the rows into an array of their own with room for so many."""
+        moved = np.empty((room, len(self.columns)))
+        moved[: self._rows] = self.figures
+        if room == self._room:
+            moved[self._rows :] = np.nan  # what is written to takes its memory now
+        self._figures = moved
 
     def __len__(self):
         return self._rows

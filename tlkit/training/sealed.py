@@ -28,11 +28,11 @@ class DamagedError(Exception):
 
 
 def write_sealed(file, arrays):
-    """Write arrays and their seal as an ordinary `.npz` file, without copying them.
+    """Write arrays and their seal as an ordinary `.npz` file, without copying those that are C-contiguous.
 
     Args:
         file: Binary file, open for writing.
-        arrays: Dict of name to array of numbers.
+        arrays: Dict of name to array of numbers; none is named as the seal is.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in {**arrays, SEAL: np.frombuffer(_digest(arrays), np.uint8)}.items():
