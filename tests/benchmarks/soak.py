@@ -7,8 +7,8 @@ epoch, keeps its best model on disk, and writes checkpoints. Every few epochs it
 since Python does a whole one seldom:
 
 - RssAnon: what the process holds of the machine;
-- allocated: the part that malloc has given out and not got back, TensorFlow's and NumPy's arrays among it (the rest is
-  code's data, Python's small objects, and free memory that malloc keeps);
+- allocated: the part that malloc (glibc 2.33 or later) has given out and not got back, TensorFlow's and NumPy's arrays
+  among it (the rest is code's data, Python's small objects, and free memory that malloc keeps);
 - blocks: the number of Python's small objects;
 - the open files.
 
