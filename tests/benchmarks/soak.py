@@ -35,6 +35,7 @@ import numpy as np
 from tlkit.progress import Listener
 
 BLOCKS = 18
+MALLINFO2 = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 
 
 class Watch(Listener):
@@ -72,13 +73,7 @@ def allocated_kib():
 class MallocCounts(ctypes.Structure):
     """glibc's `struct mallinfo2`."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in MALLINFO2]
 
 
 malloc_counts = ctypes.CDLL(None).mallinfo2
